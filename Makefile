@@ -1,0 +1,53 @@
+# Two commands on a fresh machine with Python and make: `make demo` and `make test`.
+UV := $(or $(shell command -v uv),.uv/bin/uv)
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 12
+
+# uv, where there is none
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv
+
+.venv/installed: requirements.lock pyproject.toml | $(filter .uv/%,$(UV))
+	$(UV) venv --quiet --allow-existing .venv
+	VIRTUAL_ENV=.venv $(UV) pip sync --quiet --require-hashes --compile-bytecode requirements.lock
+	VIRTUAL_ENV=.venv $(UV) pip install --quiet --no-deps --editable .
+	touch $@
+
+.PHONY: install
+install: .venv/installed ## install everything into .venv
+
+.PHONY: demo
+demo: install ## train a VAE on digits, evaluate it, and draw what it has learnt
+	$(BIN)/pyro-vae train --out runs/demo --overwrite
+	$(BIN)/pyro-vae evaluate runs/demo
+
+.PHONY: test
+test: install ## run the tests
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: install ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: format
+format: install ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: wheel
+wheel: install ## build the wheel and prove it in a fresh environment outside the checkout
+	rm -rf dist
+	$(UV) build --quiet --wheel --out-dir dist
+	UV=$(if $(filter .uv/%,$(UV)),$(abspath $(UV)),$(UV)) tests/prove_wheel.sh dist/*.whl
+
+.PHONY: lock
+lock: | $(filter .uv/%,$(UV)) ## pin the newest versions in requirements.lock
+	$(UV) pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-header \
+		--upgrade --group dev --output-file requirements.lock pyproject.toml

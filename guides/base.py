@@ -1,0 +1,35 @@
+r"""The recognition model :math:`q(z | x)` as a Pyro guide (Section 2.1)."""
+
+__all__ = ["Guide"]
+
+import pyro
+import pyro.distributions as dist
+from pyro.nn import PyroModule
+from torch import Tensor
+
+
+class Guide(PyroModule):
+    """Base class of guides with one latent site `"z"`. A subclass gives `posterior`."""
+
+    def __init__(self) -> None:
+        super().__init__("guide")  # the prefix of its parameters in Pyro's store, apart from the model's
+
+    def posterior(self, x: Tensor) -> dist.Distribution:
+        """Returns q(z | x), with event shape `(latent,)`.
+
+        Arguments:
+            x: The data, with shape `(..., features)`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no method posterior(x)")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Samples z inside the plate `"data"`.
+
+        Arguments:
+            x: The data, with shape `(datapoints, features)`.
+
+        Returns:
+            The latent variables, with shape `(datapoints, latent)`.
+        """
+        with pyro.plate("data", len(x), dim=-1):
+            return pyro.sample("z", self.posterior(x))

@@ -1,0 +1,35 @@
+r"""The paper's recognition model: a diagonal Gaussian with a perceptron encoder (Appendix C.2).
+
+.. math:: q(z | x) = N(z; \mu, \mathrm{diag}\, \sigma^2), \quad h = \tanh(W_3 x + b_3), \quad
+    \mu = W_4 h + b_4, \quad \log \sigma^2 = W_5 h + b_5
+"""
+
+__all__ = ["GaussianGuide"]
+
+import pyro.distributions as dist
+from torch import Tensor
+
+from pyro_vae.networks import hidden_layer, linear
+
+from .base import Guide
+
+
+class GaussianGuide(Guide):
+    """Creates the paper's recognition model (Appendix C.2, Equation 12).
+
+    Arguments:
+        features: The number of pixels.
+        latent: The number of latent variables.
+        hidden: The number of hidden units.
+    """
+
+    def __init__(self, features: int, latent: int, hidden: int = 500) -> None:
+        super().__init__()
+        self.hidden = hidden_layer(features, hidden)
+        self.mean = linear(hidden, latent)
+        self.log_variance = linear(hidden, latent, std=0.0, bias_std=0.0)
+
+    def posterior(self, x: Tensor) -> dist.Distribution:
+        """Returns q(z | x), with event shape `(latent,)`."""
+        h = self.hidden(x)
+        return dist.Normal(self.mean(h), (0.5 * self.log_variance(h)).exp()).to_event(1)

@@ -1,0 +1,1 @@
+"""Shelf 3: learning algorithms and estimators of the marginal likelihood, one file each."""

@@ -1,0 +1,111 @@
+r"""Auto-Encoding Variational Bayes: stochastic gradient ascent on the bound (Algorithm 1).
+
+.. math:: \mathcal{L}(\theta, \phi; x) = E_{q_\phi(z | x)} [\log p_\theta(x, z) - \log q_\phi(z | x)]
+
+Each step draws a minibatch of M of the N datapoints and follows the gradient of
+:math:`\sum_i \mathcal{L}(x_i) + \frac{M}{N} \log p(\theta, \phi)`, where the last term is the paper's
+prior :math:`N(0, I)` on the weights (Section 5). This is `pyro.infer.SVI` with `Trace_ELBO` (estimator A)
+or `TraceMeanField_ELBO` (estimator B), with the sum kept on the device.
+"""
+
+__all__ = ["AEVB"]
+
+from typing import Any
+
+import torch
+from pyro.infer import Trace_ELBO
+from torch import Tensor, nn
+
+from pyro_vae.data import Split
+from pyro_vae.device import generator_state, set_generator_state
+from pyro_vae.elbo import check_pair, elbo, isolated, sample_sites
+from pyro_vae.elbo import weight_prior as log_weight_prior
+from pyro_vae.errors import InputError
+from pyro_vae.optim import optimizer as create_optimizer
+
+
+class AEVB:
+    """Creates a learner that trains a model and its guide together.
+
+    Arguments:
+        model: The generative model.
+        guide: The recognition model.
+        data: The training data.
+        batch: The number of datapoints in a minibatch, M in the paper.
+        step_size: The global step size.
+        optimizer: `adagrad`, the paper's, or the name of one in `torch.optim`.
+        kl: `sampled` is the paper's estimator A, `analytic` its estimator B.
+        particles: The number of draws per datapoint, L in the paper.
+        weight_prior: The standard deviation of the prior on the weights; `inf` is no prior.
+
+    Attributes:
+        loss: The last minibatch's negative bound in nats per datapoint, a scalar on the device.
+
+    Raises:
+        InputError: If model and guide do not fit each other or the data.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        guide: nn.Module,
+        data: Split,
+        *,
+        batch: int = 100,
+        step_size: float = 0.02,
+        optimizer: str = "adagrad",
+        kl: str = "sampled",
+        particles: int = 1,
+        weight_prior: float = 1.0,
+    ) -> None:
+        self.model, self.guide, self.data = model, guide, data
+        self.batch, self.step_size, self.particles = batch, step_size, particles
+        self.kl, self.prior_scale = kl, weight_prior
+        _, guide_trace = check_pair(model, guide, data.first(batch))
+        self.reparameterized = all(site["fn"].has_rsample for site in sample_sites(guide_trace).values())
+        if kl == "analytic" and not self.reparameterized:
+            raise InputError(
+                f"kl = analytic needs a reparameterised guide: train {type(guide).__name__} with kl = sampled"
+            )
+        self.parameters = [*model.parameters(), *guide.parameters()]
+        self.optimizer = create_optimizer(optimizer, self.parameters, step_size)
+        self.loss = torch.zeros((), device=data.device)
+
+    def step(self) -> int:
+        """Performs one update on a new minibatch.
+
+        Returns:
+            Its cost in datapoint evaluations, the size of the minibatch.
+        """
+        x = self.data.minibatch(self.batch)
+        with isolated():
+            loss = self.negative_bound(x)
+        share = self.batch / len(self.data)
+        self.optimizer.zero_grad()
+        (loss - share * log_weight_prior(self.parameters, self.prior_scale)).backward()
+        self.optimizer.step()
+        self.loss = loss.detach() / self.batch
+        return self.batch
+
+    def negative_bound(self, x: Tensor) -> Tensor:
+        """Returns the negative bound, summed over the minibatch, in nats."""
+        if self.reparameterized:
+            bounds = elbo(self.model, self.guide, x, self.particles, analytic_kl=self.kl == "analytic")
+            return -bounds.sum()
+        # Guides that cannot be reparameterised need the score function, which Pyro's own estimator adds.
+        estimator = Trace_ELBO(self.particles, max_plate_nesting=1, vectorize_particles=self.particles > 1)
+        return estimator.differentiable_loss(self.model, self.guide, x)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that the learner's next step depends on, besides its modules and data."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "generators": generator_state(self.data.device),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Sets what `state_dict` returned."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.step_size  # a resumed run may have been given another
+        set_generator_state(state["generators"], self.data.device)

@@ -1,0 +1,69 @@
+r"""The importance-weighted estimator of the marginal likelihood, with the guide as its proposal.
+
+.. math:: \log p(x) \approx \log \frac{1}{K} \sum_{k=1}^K w_k, \quad w_k = \frac{p(x, z_k)}{q(z_k | x)},
+    \quad z_k \sim q(z | x)
+
+Its expectation is a lower bound that rises with K (Burda et al., 2016). The Pareto shape k-hat of the largest
+weights tells whether the mean can be trusted: above 0.7 it cannot (Vehtari et al., 2024).
+"""
+
+__all__ = ["Importance"]
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from arviz_stats.base.array import array_stats
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyro_vae.data import Split
+from pyro_vae.evaluation import Marginal, chunked_log_weights
+
+# Pareto smoothing fits the tail of min(K / 5, 3 sqrt(K)) weights and wants five of them.
+_SMOOTHABLE = 25
+
+
+class Importance:
+    """Creates the importance-weighted estimator.
+
+    Arguments:
+        particles: The number of draws per datapoint, K.
+    """
+
+    def __init__(self, particles: int = 1000) -> None:
+        self.particles = particles
+
+    def estimate(self, model: Callable[..., Any], guide: Callable[..., Any], split: Split) -> Marginal:
+        """Estimates log p(x) of each datapoint of a split, in nats.
+
+        Returns:
+            The estimates. Their details are `particles` and `khat_over_0_7`, the share of datapoints whose k-hat
+            is above 0.7 (`nan` below 25 particles).
+        """
+        log_px, se, khat = [], [], []
+        for log_w in chunked_log_weights(model, guide, split, self.particles):
+            log_mean = log_w.logsumexp(0) - math.log(self.particles)
+            log_px.append(log_mean)
+            # The delta method: the relative error of the mean weight.
+            relative = (log_w - log_mean).exp()
+            se.append((relative.square().mean(0) - 1).clamp(min=0).sqrt() / math.sqrt(max(self.particles - 1, 1)))
+            khat.append(self._khat(log_w))
+        over = torch.cat(khat) > 0.7
+        share = over.double().mean().item() if self.particles >= _SMOOTHABLE else math.nan
+        return Marginal(torch.cat(log_px), torch.cat(se), {"particles": self.particles, "khat_over_0_7": share})
+
+    def _khat(self, log_w: Tensor) -> Tensor:
+        if self.particles < _SMOOTHABLE:
+            return torch.full((log_w.shape[1],), math.nan)
+        return torch.tensor([_khat(row) for row in log_w.T.cpu().numpy()])
+
+
+def _khat(log_w: NDArray[np.float64]) -> float:
+    try:
+        # psislw is made for leave-one-out and negates what it gets.
+        return float(array_stats.psislw(-log_w)[1])
+    except ValueError:  # all tail weights are the same: the guide is the posterior
+        return -math.inf

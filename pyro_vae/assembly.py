@@ -1,0 +1,83 @@
+"""From settings to the things they name: data, model and guide, learning algorithm."""
+
+__all__ = ["dataset", "learner", "pair"]
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import nn
+
+from pyro_vae import parts
+from pyro_vae.data import Dataset, load_data
+from pyro_vae.errors import InputError
+from pyro_vae.settings import Settings
+from pyro_vae.training import Learner
+
+
+def dataset(settings: Settings, device: torch.device, checksum: str | None = None) -> Dataset:
+    """Loads the data of a run.
+
+    Arguments:
+        settings: The settings.
+        device: The device to keep them on.
+        checksum: What a trained run has recorded of them.
+
+    Raises:
+        InputError: If they cannot be loaded, or are not those that the run was trained on.
+    """
+    data = load_data(
+        settings.data,
+        binarize=settings.binarize,
+        divisor=settings.divisor,
+        train_size=settings.train_size,
+        device=device,
+        folder=settings.data_dir,
+    )
+    if checksum is not None and data.checksum != checksum:
+        raise InputError(f"--data {settings.data} has changed since the run was trained: put the old file back")
+    return data
+
+
+def _fitting(settings: Settings, part: type[Any], *names: str) -> dict[str, Any]:
+    """The settings among the named ones that a part takes; one that the user changed in vain is refused."""
+    defaults = {entry.name: entry.default for entry in fields(Settings)}
+    for name in names:
+        value = getattr(settings, name)
+        if value != defaults[name] and not parts.takes(part, name):
+            flag = name.replace("_", "-")
+            raise InputError(f"--{flag} {value} means nothing to {part.__name__}: leave it out")
+    return {name: getattr(settings, name) for name in names if parts.takes(part, name)}
+
+
+def pair(settings: Settings, data: Dataset, copies: Mapping[str, str]) -> tuple[nn.Module, nn.Module]:
+    """Builds the model and the guide of a run.
+
+    Arguments:
+        settings: The settings.
+        data: The data.
+        copies: The parts of a run folder that are copies of a user's files, by kind.
+    """
+    found = {kind: parts.find(kind, copies.get(kind, getattr(settings, kind))) for kind in ("model", "prior", "guide")}
+    built = {}
+    for kind in ("model", "guide"):
+        shared = _fitting(settings, found[kind], "hidden")
+        if kind == "model" and _fitting(settings, found[kind], "prior"):
+            own = settings.set.get("prior", {})
+            shared["prior"] = parts.build("prior", found["prior"], settings.latent, own=own)
+        size = (data.features, settings.latent)
+        module = parts.build(kind, found[kind], *size, own=settings.set.get(kind, {}), **shared)
+        if not isinstance(module, nn.Module):
+            raise InputError(f"--{kind} {found[kind].__name__} is no torch.nn.Module: make it one")
+        built[kind] = module.to(data.train.device)
+    return built["model"], built["guide"]
+
+
+def learner(settings: Settings, model: nn.Module, guide: nn.Module, data: Dataset) -> Learner:
+    """Builds the learning algorithm of a run."""
+    part = parts.find("inference", settings.inference)
+    shared = _fitting(settings, part, "batch", "step_size", "optimizer", "kl", "particles")
+    own = settings.set.get("inference", {})
+    built: Learner = parts.build("inference", part, model, guide, data.train, own=own, **shared)
+    return built

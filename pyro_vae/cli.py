@@ -1,0 +1,262 @@
+"""The command line. Results go to standard output, progress and errors to standard error.
+
+Nothing above the commands' own bodies imports torch, so that help and wrong input are answered at once.
+"""
+
+__all__ = ["main"]
+
+import json
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pyro_vae import __version__
+from pyro_vae.errors import InputError, Interrupted, RunError
+from pyro_vae.settings import SHELF_OPTIONS, Options, Settings, read_toml, whole
+
+if TYPE_CHECKING:
+    from pyro_vae.run import Run
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits: 0, 1 a run failed, 2 wrong input, 128 + signal interrupted."""
+    try:
+        cli.main(arguments, prog_name="pyro-vae", standalone_mode=False)
+    except (InputError, click.ClickException) as error:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        _fail(message, 2)
+    except RunError as error:
+        _fail(str(error), 1)
+    except Interrupted as error:
+        _fail("interrupted: go on by --resume", 128 + error.signal)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted", 130)
+
+
+def _fail(message: str, status: int) -> None:
+    click.echo(f"pyro-vae: {' '.join(message.split())}", err=True)
+    sys.exit(status)
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Auto-Encoding Variational Bayes (Kingma & Welling, 2014) in Pyro."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command an option for each setting. They have no default, so that what was given is known."""
+    for entry in reversed([entry for entry in fields(Settings) if entry.name != "set"]):
+        default = "" if entry.default is None else f"  [default: {entry.default}]"
+        flag = "--" + entry.name.replace("_", "-")
+        metavar = "|".join(entry.metadata["choices"]) or entry.name.upper()
+        command = click.option(flag, entry.name, metavar=metavar, help=entry.metadata["help"] + default)(command)
+    return command
+
+
+@cli.command()
+@_setting_options
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="PART.KEY=VALUE",
+    help="an argument of the model, prior, guide or inference; may be repeated",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="settings by name, or another run's run.toml; options go before it",
+)
+@click.option("--out", metavar="RUN", help="the run folder  [default: runs/DATA-MODEL-INFERENCE-LATENT]")
+@click.option("--resume", is_flag=True, help="go on with the run in the folder")
+@click.option("--overwrite", is_flag=True, help="replace the run in the folder")
+@click.option("--trust", is_flag=True, help="when resuming, run the Python files in the folder")
+def train(
+    assignments: tuple[str, ...],
+    config: Path | None,
+    out: str | None,
+    resume: bool,
+    overwrite: bool,
+    trust: bool,
+    **options: str | None,
+) -> None:
+    """Train a model and its guide, and draw what they have learnt."""
+    given: dict[str, Any] = read_toml(config) if config else {}
+    given |= {name: value for name, value in options.items() if value is not None}
+    if assignments:
+        given["set"] = _merged(given.get("set", {}), assignments)
+    if not resume:
+        Settings.of(given, str(config) if config else "the command line")  # before torch is imported
+
+    from pyro_vae import figures
+    from pyro_vae.run import train as run_training
+
+    run = run_training(out, resume=resume, overwrite=overwrite, trust=trust, **given)
+    *_, test_bound = run.metrics[-1]
+    click.echo(f"test bound {test_bound:.2f} nats per datapoint, {_what(run)}")
+    click.echo(f"run folder {run.path}")
+    for path in figures.all_of(run):
+        click.echo(f"figure {path}")
+
+
+def _merged(options: Any, assignments: Sequence[str]) -> Options:
+    merged: Options = {part: dict(values) for part, values in options.items()}
+    for assignment in assignments:
+        target, equals, text = assignment.partition("=")
+        part, dot, key = target.partition(".")
+        if not (equals and dot and key and part in SHELF_OPTIONS):
+            raise InputError(f"--set {assignment} is not PART.KEY=VALUE, PART being one of {', '.join(SHELF_OPTIONS)}")
+        merged.setdefault(part, {})[key] = _value(text)
+    return merged
+
+
+def _value(text: str) -> Any:
+    """Reads a value as TOML does, a string where it is nothing else."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _what(run: "Run") -> str:
+    data = run.dataset
+    return f"{data.name}, pixels {'grey' if data.binarize == 'none' else data.binarize}, {len(data.test):,} datapoints"
+
+
+def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command that opens a run folder its argument and options."""
+    for decorate in (
+        click.option("--data-dir", metavar="DIR", help="folder of the data sets"),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
+        click.option("--trust", is_flag=True, help="run the user's Python files that the folder holds copies of"),
+        click.argument("path", metavar="RUN"),
+    ):
+        command = decorate(command)
+    return command
+
+
+def _open(path: str, trust: bool, device: str, data_dir: str | None) -> "Run":
+    from pyro_vae.run import Run
+
+    return Run.open(path, trust=trust, device=device, data_dir=data_dir)
+
+
+@cli.command()
+@_run_options
+@click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True)
+@click.option("--particles", default="1000", show_default=True, help="importance samples per datapoint")
+@click.option(
+    "--marginal", multiple=True, metavar="NAME", help="estimator of log p(x), may be repeated  [default: importance]"
+)
+@click.option("--limit", metavar="N", help="the first N datapoints only")
+@click.option("--seed", default="0", show_default=True, help="the seed of the draws")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+def evaluate(
+    path: str,
+    trust: bool,
+    device: str,
+    data_dir: str | None,
+    split: str,
+    particles: str,
+    marginal: tuple[str, ...],
+    limit: str | None,
+    seed: str,
+    as_json: bool,
+) -> None:
+    """Estimate the bound and the marginal likelihood of a trained model."""
+    numbers: dict[str, int | None] = {"particles": whole("particles", particles), "seed": whole("seed", seed, 0)}
+    numbers["limit"] = None if limit is None else whole("limit", limit)
+    run = _open(path, trust, device, data_dir)
+    result = run.evaluate(split=split, marginal=marginal or ("importance",), **numbers)
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    from pyro_vae.progress import print_evaluation
+
+    print_evaluation(result)
+
+
+def _picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command that draws its options."""
+    out = click.option(
+        "--out", type=click.Path(path_type=Path), metavar="FILE.png", help="the picture  [default: in RUN]"
+    )
+    return _run_options(out(command))
+
+
+@cli.command()
+@_picture_options
+@click.option("--number", default="100", show_default=True, help="number of images")
+def sample(path: str, trust: bool, device: str, data_dir: str | None, out: Path | None, number: str) -> None:
+    """Draw images from the model, with z from the prior (the paper's Figure 5)."""
+    count = whole("number", number)
+    run = _open(path, trust, device, data_dir)
+    from pyro_vae import figures
+
+    click.echo(figures.sample(run, count, out))
+
+
+@cli.command()
+@_picture_options
+@click.option("--number", default="10", show_default=True, help="number of datapoints")
+def reconstruct(path: str, trust: bool, device: str, data_dir: str | None, out: Path | None, number: str) -> None:
+    """Draw test datapoints and what the model makes of them."""
+    count = whole("number", number)
+    run = _open(path, trust, device, data_dir)
+    from pyro_vae import figures
+
+    click.echo(figures.reconstruct(run, count, out))
+
+
+@cli.command()
+@_picture_options
+@click.option("--grid", default="20", show_default=True, help="images along each side")
+def manifold(path: str, trust: bool, device: str, data_dir: str | None, out: Path | None, grid: str) -> None:
+    """Draw the manifold of a model with two latents (the paper's Figure 4)."""
+    side = whole("grid", grid)
+    run = _open(path, trust, device, data_dir)
+    from pyro_vae import figures
+
+    click.echo(figures.manifold(run, side, out))
+
+
+@cli.command()
+@click.argument("name", metavar="mnist|frey|digits|FILE")
+@click.option("--data-dir", metavar="DIR", help="folder of the data sets  [default: $PYRO_VAE_DATA, else ./data]")
+def data(name: str, data_dir: str | None) -> None:
+    """Download a data set where it is missing, verify and describe it."""
+    from pyro_vae.data import load_data
+
+    loaded = load_data(name, folder=data_dir)
+    train = loaded.train.first()
+    for term, value in {
+        "data": loaded.name,
+        "training datapoints": f"{len(loaded.train):,}",
+        "test datapoints": f"{len(loaded.test):,}",
+        "image": "{} x {} pixels".format(*loaded.image_shape),
+        "stored as": f"{loaded.train.values.dtype}".removeprefix("torch.") + f", divided by {loaded.train.divisor}",
+        "training values": f"{train.min():.4f} to {train.max():.4f}, mean {train.mean():.4f}",
+        "sha-256": loaded.checksum,
+    }.items():
+        click.echo(f"{term:<20} {value}")
+
+
+@cli.command()
+def parts() -> None:
+    """List what is on the shelves."""
+    from pyro_vae.parts import find, names
+
+    for kind in ("model", "prior", "guide", "inference", "marginal"):
+        for name in names(kind):
+            summary = (find(kind, name).__doc__ or "").strip().splitlines()[0]
+            click.echo(f"--{kind:<10} {name:<12} {summary.removeprefix('Creates ')}")

@@ -1,0 +1,52 @@
+"""Devices by name, and the state of their random generators."""
+
+__all__ = ["generator_state", "resolve", "seeded", "set_generator_state"]
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from pyro_vae.errors import InputError
+
+
+def resolve(name: str) -> torch.device:
+    """Returns the device of a name; `auto` is a GPU where there is one.
+
+    Raises:
+        InputError: If the name is not a device's, or the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros((), device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device {name} is not there: use auto or cpu ({reason})") from error
+    return device
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds torch's generators inside the block and gives them their old state back after it."""
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        yield
+
+
+def generator_state(device: torch.device) -> dict[str, Tensor]:
+    """Returns the state of the generators that a run on the device draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_generator_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """Sets what `generator_state` returned, as far as the device has such generators."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)

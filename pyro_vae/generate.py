@@ -1,0 +1,88 @@
+"""Means of p(x | z) at latent variables from the prior, from the guide, or given: what the pictures show."""
+
+__all__ = ["at", "prior_means", "reconstructions", "unit_square"]
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.poutine.trace_struct import Trace
+from torch import Tensor
+
+from pyro_vae.elbo import isolated, sample_sites, traces
+from pyro_vae.errors import InputError
+
+
+def _observed_mean(trace: Trace) -> Tensor:
+    (site,) = (site for site in sample_sites(trace).values() if site["name"] == "x")
+    return site["fn"].mean
+
+
+@torch.no_grad()
+def prior_means(model: Callable[..., Any], size: int) -> Tensor:
+    """Returns means of p(x | z) for draws z from the prior, with shape `(size, features)` (Figure 5)."""
+    with isolated():
+        return _observed_mean(poutine.trace(model).get_trace(None, size=size))
+
+
+@torch.no_grad()
+def reconstructions(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> Tensor:
+    """Returns means of p(x | z) for draws z from q(z | x), with the shape of x, `(datapoints, features)`."""
+    with isolated():
+        return _observed_mean(traces(model, guide, x)[0])
+
+
+@torch.no_grad()
+def at(model: Callable[..., Any], latents: dict[str, Tensor]) -> Tensor:
+    """Returns means of p(x | z) at given latent variables.
+
+    Arguments:
+        model: The generative model.
+        latents: Values by site, with shape `(size, ...)`.
+
+    Returns:
+        The means, with shape `(size, features)`.
+    """
+    size = len(next(iter(latents.values())))
+    with isolated():
+        return _observed_mean(poutine.trace(poutine.condition(model, latents)).get_trace(None, size=size))
+
+
+@torch.no_grad()
+def unit_square(model: Callable[..., Any], side: int) -> dict[str, Tensor]:
+    """Maps a grid on the unit square through the prior's inverse CDF (Appendix A, Figure 4).
+
+    The paper does not say where its grid ends; 0 and 1 lie at infinity, so these are midpoints of equal cells.
+
+    Arguments:
+        model: A generative model with a single latent site of two dimensions.
+        side: The number of grid points along each dimension.
+
+    Returns:
+        The latent variables by site, with shape `(side * side, 2)`, row by row from the top.
+
+    Raises:
+        InputError: If the model has other latent sites, or a prior without an inverse CDF.
+    """
+    with isolated():
+        sites = sample_sites(poutine.trace(model).get_trace(None, size=1))
+    latent = {name: site for name, site in sites.items() if name != "x"}
+    shapes = {name: tuple(site["fn"].event_shape) for name, site in latent.items()}
+    if list(shapes.values()) != [(2,)]:
+        raise InputError(
+            f"a manifold needs one latent site of 2 dimensions, not {shapes}: train with --latent 2, or draw samples"
+        )
+    ((name, site),) = latent.items()
+    u = (torch.arange(side, device=site["value"].device) + 0.5) / side
+    points = torch.stack(torch.meshgrid(u, u, indexing="xy"), dim=-1).reshape(-1, 2)
+    base = site["fn"]
+    while isinstance(base, dist.Independent | dist.ExpandedDistribution):
+        base = base.base_dist
+    try:
+        return {name: base.icdf(points)}
+    except NotImplementedError as error:
+        raise InputError(
+            f"a manifold needs a prior with an inverse CDF, and {type(base).__name__} has none: draw samples"
+        ) from error

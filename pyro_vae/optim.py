@@ -1,0 +1,83 @@
+r"""The paper's optimiser, Adagrad with a warm-up, and torch's own by name (Section 5)."""
+
+__all__ = ["WarmupAdagrad", "optimizer"]
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pyro_vae.errors import InputError
+
+
+class WarmupAdagrad(Optimizer):
+    r"""Creates Adagrad as in the author's code: the first steps only collect squared gradients.
+
+    .. math:: s \leftarrow s + g^2, \quad \theta \leftarrow \theta - \eta \, g / \sqrt{s + \epsilon}
+
+    With weights near 0.01, torch's Adagrad, whose first step is :math:`\eta \, \mathrm{sign}(g)`, would
+    start with a leap. Its :math:`\epsilon` also lies outside the root.
+
+    Arguments:
+        params: The parameters.
+        lr: The global step size :math:`\eta`.
+        warmup: The number of first steps that move nothing.
+        eps: :math:`\epsilon`, inside the root.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float = 0.02, warmup: int = 101, eps: float = 1e-8) -> None:
+        super().__init__(params, {"lr": lr, "warmup": warmup, "eps": eps, "steps": 0})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Performs one step on the gradients in `.grad`."""
+        for group in self.param_groups:
+            group["steps"] += 1
+            for parameter in group["params"]:
+                if (gradient := parameter.grad) is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["sum"] = torch.zeros_like(parameter)
+                state["sum"].addcmul_(gradient, gradient)
+                if group["steps"] > group["warmup"]:
+                    scale = (state["sum"] + group["eps"]).sqrt_()
+                    parameter.addcdiv_(gradient, scale, value=-group["lr"])
+
+
+def optimizer(name: str, parameters: Iterable[Tensor], step_size: float) -> Optimizer:
+    """Creates an optimiser by its name.
+
+    Arguments:
+        name: `adagrad` is the paper's; every other name is a class of `torch.optim`, in any case (`adam`),
+            and torch's own Adagrad is `Adagrad`.
+        parameters: The parameters.
+        step_size: The step size, `lr` in torch.
+
+    Raises:
+        InputError: If there is no such optimiser, or it cannot train these parameters.
+    """
+    if name == "adagrad":
+        return WarmupAdagrad(parameters, lr=step_size)
+    found = {n: c for n, c in vars(torch.optim).items() if _usable(c)}
+    match = found.get(name) or {n.lower(): c for n, c in found.items()}.get(name.lower())
+    if match is None:
+        raise InputError(f"--optimizer {name} is unknown: choose from adagrad, {', '.join(sorted(found))}")
+    try:
+        # The fused form, where there is one, is one kernel for all parameters.
+        fused = {"fused": True} if "fused" in inspect.signature(match).parameters else {}
+        return match(parameters, lr=step_size, **fused)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"--optimizer {name} cannot train this model: {error}") from error
+
+
+def _usable(candidate: Any) -> bool:
+    # LBFGS evaluates the objective several times a step, SparseAdam wants sparse gradients.
+    return (
+        isinstance(candidate, type)
+        and issubclass(candidate, Optimizer)
+        and candidate not in (Optimizer, torch.optim.LBFGS, torch.optim.SparseAdam)
+    )

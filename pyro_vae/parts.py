@@ -1,0 +1,147 @@
+"""The shelves: finds a part by its name or by the path of a user's file, and builds it."""
+
+__all__ = ["build", "find", "is_file", "names", "split_spec", "takes"]
+
+import inspect
+import pkgutil
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pyro_vae.errors import InputError
+
+_SHELVES = {
+    "model": "pyro_vae.models",
+    "prior": "pyro_vae.models.priors",
+    "guide": "pyro_vae.guides",
+    "inference": "pyro_vae.inference",
+    "marginal": "pyro_vae.inference",
+}
+# What the class of a part must have; algorithms and estimators share a shelf, and this tells them apart.
+_METHODS = {
+    "model": "forward",
+    "prior": "forward",
+    "guide": "forward",
+    "inference": "step",
+    "marginal": "estimate",
+}
+
+
+def names(kind: str) -> list[str]:
+    """Returns the names of the parts of a kind.
+
+    Arguments:
+        kind: `model`, `prior`, `guide`, `inference` (learning algorithms) or `marginal` (estimators of the
+            marginal likelihood).
+    """
+    return [name for name in _files(kind) if hasattr(_on_shelf(kind, name), _METHODS[kind])]
+
+
+def _files(kind: str) -> list[str]:
+    modules = pkgutil.iter_modules(import_module(_SHELVES[kind]).__path__)
+    return sorted(module.name for module in modules if not module.ispkg and module.name != "base")
+
+
+def _on_shelf(kind: str, name: str) -> type[Any]:
+    return _part(import_module(f"{_SHELVES[kind]}.{name}"), name)
+
+
+def is_file(spec: str) -> bool:
+    """Whether a part is asked for by path, `FILE.py` or `FILE.py:CLASS`."""
+    return spec.endswith(".py") or ".py:" in spec
+
+
+def split_spec(spec: str) -> tuple[Path, str]:
+    """Splits `FILE.py:CLASS` or `FILE.py` into the path and the name, empty where there is none."""
+    if spec.endswith(".py"):
+        return Path(spec), ""
+    path, _, name = spec.rpartition(":")
+    return Path(path), name
+
+
+def find(kind: str, spec: str) -> type[Any]:
+    """Finds the class of a part.
+
+    Arguments:
+        kind: One of those of `names`.
+        spec: A name on the shelf, or `FILE.py` or `FILE.py:CLASS`.
+
+    Raises:
+        InputError: If there is no such part, or the user's file cannot be imported.
+    """
+    if is_file(spec):
+        path, name = split_spec(spec)
+        part = _part(_load(path, kind), str(path), name)
+        if not hasattr(part, _METHODS[kind]):
+            raise InputError(f"--{kind} {spec} is no {kind}: give its class {part.__name__} a method {_METHODS[kind]}")
+        return part
+    # Only the file of this name is imported: its neighbours may need libraries that are slow to load.
+    if spec not in _files(kind) or not hasattr(part := _on_shelf(kind, spec), _METHODS[kind]):
+        raise InputError(f"--{kind} {spec} is unknown: choose from {', '.join(names(kind))}, or give FILE.py:CLASS")
+    return part
+
+
+def _load(path: Path, kind: str) -> ModuleType:
+    spec = spec_from_file_location(f"pyro_vae_user_{kind}_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise InputError(f"--{kind} {path} is not there: give the path of a Python file")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickles look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"--{kind} {path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _part(module: ModuleType, where: str, name: str = "") -> type[Any]:
+    public = getattr(module, "__all__", [n for n in vars(module) if not n.startswith("_")])
+    classes = {
+        n: value
+        for n in public
+        if inspect.isclass(value := getattr(module, n, None)) and value.__module__ == module.__name__
+    }
+    if name in classes:
+        return classes[name]
+    if name or not classes:
+        raise InputError(f"{where} has no class {name}: it has {', '.join(classes) or 'none'}".replace("  ", " "))
+    if len(classes) > 1:
+        raise InputError(f"{where} has several classes: say which, {where}:{' or :'.join(classes)}")
+    return next(iter(classes.values()))
+
+
+def takes(part: type[Any], name: str) -> bool:
+    """Whether the constructor of a part takes an argument of this name."""
+    parameters = inspect.signature(part).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def build(kind: str, part: type[Any], *given: Any, own: Mapping[str, Any] | None = None, **shared: Any) -> Any:
+    """Builds a part.
+
+    Arguments:
+        kind: What it is, for the message.
+        part: Its class.
+        given: Positional arguments.
+        own: Arguments that the user has set for this part; they go before the shared ones.
+        shared: Arguments that the caller gives.
+
+    Raises:
+        InputError: If the class does not take an argument of the user's, or cannot be built from them.
+    """
+    own = own or {}
+    for key in own:
+        if not takes(part, key):
+            options = ", ".join(list(inspect.signature(part).parameters)[len(given) :]) or "none"
+            raise InputError(f"--set {kind}.{key} is unknown: {part.__name__} takes {options}")
+    try:
+        return part(*given, **{**shared, **own})
+    except InputError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{kind} {part.__name__} cannot be built: {reason}") from error

@@ -1,0 +1,90 @@
+"""Progress on standard error: a live bar on a terminal, plain lines elsewhere."""
+
+__all__ = ["Progress", "print_evaluation"]
+
+from time import monotonic
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from pyro_vae.training import Clock, Learner
+
+_SECONDS = 0.25  # between two looks at the loss, each a read from the device
+
+
+class Progress:
+    """Shows how far a run has come.
+
+    Arguments:
+        total: The budget in samples.
+        done: The samples so far.
+        shown: Whether to show anything.
+    """
+
+    def __init__(self, total: int, done: int, shown: bool = True) -> None:
+        self.console = Console(stderr=True, quiet=not shown, highlight=False, soft_wrap=True)
+        self.bar = Bar(
+            TextColumn("{task.completed:,.0f} / {task.total:,.0f} samples"),
+            BarColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not (shown and self.console.is_terminal),
+            transient=True,
+        )
+        self.task = self.bar.add_task("", total=total, completed=done, note="")
+        self.looked = 0.0
+
+    def __enter__(self) -> "Progress":
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def stepped(self, clock: Clock, learner: Learner) -> None:
+        """Moves the bar, a few times a second."""
+        if self.bar.disable or monotonic() - self.looked < _SECONDS:
+            return
+        self.looked = monotonic()
+        note = f"bound {-learner.loss.item():.1f}  {_rate(clock)}"
+        self.bar.update(self.task, completed=clock.samples, note=note)
+
+    def evaluated(self, clock: Clock, train_bound: float, test_bound: float) -> None:
+        """Prints an evaluation."""
+        bounds = f"train bound {train_bound:9.2f}  test bound {test_bound:9.2f} nats"
+        self.console.print(f"{clock.samples:>11,} samples  {bounds}  {_rate(clock)}")
+
+
+def _rate(clock: Clock) -> str:
+    return f"{clock.samples / clock.seconds:,.0f} samples/s" if clock.seconds else ""
+
+
+def print_evaluation(result: dict[str, Any]) -> None:
+    """Prints what `pyro_vae.evaluation.evaluate` returned as a table on standard output."""
+    pixels = {"none": "grey"}.get(result["binarize"], result["binarize"])
+    table = Table(title=f"{result['data']} {result['split']}, {result['datapoints']:,} datapoints, {pixels} pixels")
+    table.add_column("estimate")
+    table.add_column("nats per datapoint", justify="right")
+    table.add_column("Monte Carlo s.e.", justify="right")
+    table.add_column("details")
+    table.add_row("bound", *_numbers(result["bound"], result["bound_se"]), "")
+    for name, values in result.items():
+        if isinstance(values, dict):
+            details = (
+                f"{key} {value:.4g}"
+                for key, value in values.items()
+                if key not in ("log_px", "se") and value is not None
+            )
+            table.add_row(f"log p(x), {name}", *_numbers(values["log_px"], values["se"]), ", ".join(details))
+    Console().print(table)
+
+
+def _numbers(mean: float, se: float | None) -> tuple[str, str]:
+    return f"{mean:.3f}", "" if se is None else f"{se:.3f}"

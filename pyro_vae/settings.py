@@ -1,0 +1,140 @@
+"""The settings of a run: their defaults, their checks, and the files they are read from.
+
+Nothing here needs torch, so that the command line can answer at once.
+"""
+
+__all__ = ["BINARIZE", "KL", "SHELF_OPTIONS", "Settings", "read_toml", "whole"]
+
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pyro_vae.errors import InputError
+
+BINARIZE = ("none", "threshold", "static", "dynamic")
+KL = ("sampled", "analytic")
+SHELF_OPTIONS = ("model", "prior", "guide", "inference")
+
+Options = dict[str, dict[str, Any]]
+
+
+def _setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a run depends on, as `run.toml` records it."""
+
+    data: str = _setting("digits", "digits, mnist, frey, or the path of an .npy or .npz file")
+    model: str = _setting("bernoulli", "generative model p(x|z), by name or FILE.py[:CLASS]")
+    prior: str = _setting("normal", "prior p(z), by name or FILE.py[:CLASS]")
+    guide: str = _setting("gaussian", "recognition model q(z|x), by name or FILE.py[:CLASS]")
+    inference: str = _setting("aevb", "learning algorithm, by name or FILE.py[:CLASS]")
+    latent: int = _setting(2, "number of latent variables")
+    hidden: int = _setting(500, "number of hidden units")
+    samples: int = _setting(200_000, "training budget in datapoint evaluations, 1e6 for example")
+    batch: int = _setting(100, "datapoints in a minibatch")
+    step_size: float = _setting(0.02, "global step size")
+    train_size: int | None = _setting(None, "use the first N training datapoints only")
+    kl: str = _setting("sampled", "the paper's estimator A (sampled) or B (analytic)", KL)
+    particles: int = _setting(1, "draws of z per datapoint in the objective")
+    optimizer: str = _setting("adagrad", "adagrad with the paper's warm-up, or a name from torch.optim")
+    binarize: str = _setting("none", "how pixels are made binary", BINARIZE)
+    divisor: int = _setting(256, "what bytes are divided by, 256 or 255")
+    seed: int = _setting(0, "the seed of everything random")
+    device: str = _setting("auto", "auto, cpu, cuda, cuda:1, ...")
+    data_dir: str | None = _setting(None, "folder of the data sets  [default: $PYRO_VAE_DATA, else ./data]")
+    set: Options = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("latent", "hidden", "samples", "batch", "train_size", "particles", "seed", "divisor"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, whole(name, value, least=0 if name == "seed" else 1))
+        if self.divisor not in (255, 256):
+            raise InputError(f"--divisor {self.divisor} is not possible: choose from 255, 256")
+        object.__setattr__(self, "step_size", _real(self.step_size))
+        if not 0 < self.step_size < math.inf:
+            raise InputError(f"--step-size {self.step_size} is not possible: give a number above 0")
+        for entry in fields(self):
+            value, choices = getattr(self, entry.name), entry.metadata.get("choices")
+            if choices and value not in choices:
+                raise InputError(f"{_flag(entry.name)} {value} is unknown: choose from {', '.join(choices)}")
+            if entry.type in ("str", str) and not (isinstance(value, str) and value):
+                raise InputError(f"{_flag(entry.name)} {value!r} is not possible: give a name or path")
+        if not isinstance(self.set, Mapping):
+            raise InputError("set is a table in a configuration file: [set.model], for example")
+        for part, options in self.set.items():
+            if part not in SHELF_OPTIONS or not isinstance(options, Mapping):
+                raise InputError(f"--set {part} is unknown: set KEY=VALUE of {', '.join(SHELF_OPTIONS)}")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], where: str = "the call") -> "Settings":
+        """Builds settings from a mapping.
+
+        Arguments:
+            given: Values by the names of the settings.
+            where: What the mapping is from, for the message.
+
+        Raises:
+            InputError: If there is an unknown name or an impossible value.
+        """
+        names = [entry.name for entry in fields(cls)]
+        for name in given:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                mend = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names)}"
+                raise InputError(f"setting {name} of {where} is unknown: {mend}")
+        return cls(**given)
+
+    def table(self) -> dict[str, Any]:
+        """Returns the settings as a table for a TOML file, which has no word for what is not set."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """Reads a whole number, which may be written `1e6`.
+
+    Raises:
+        InputError: If the value is none, or below the least one.
+    """
+    number = _real(value)
+    if not (least <= number < 2**53 and number.is_integer()):
+        raise InputError(f"{_flag(name)} {value} is not possible: give a whole number of at least {least}")
+    return int(number)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads the settings of a configuration file, or those in a run's `run.toml`.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a TOML file: {error}") from error
+    settings = content.get("settings", content)
+    if not isinstance(settings, dict):
+        raise InputError(f"{path} has settings that are no table: write [settings]")
+    return settings
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _real(value: Any) -> float:
+    if isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan

@@ -1,0 +1,173 @@
+"""Where data come from: downloads, checksums, and the checks on a user's own arrays."""
+
+__all__ = ["KNOWN", "Source", "user_array"]
+
+import math
+import tempfile
+from collections.abc import Callable
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyro_vae.errors import InputError
+
+Array = NDArray[Any]
+
+_FREY = {"frey_rawface.mat": "265a83a23adb081755cd3de375509828e690324d1d60f076b8ecebc840d59c64"}
+_FREY_URL = "https://cs.nyu.edu/~roweis/data/frey_rawface.mat"
+# Of the files as torchvision unpacks them.
+_MNIST = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+# A split belongs to the data: it must not change with the seed of a run.
+_SEED = 0
+
+
+class Source(NamedTuple):
+    """Arrays as they were found, with shape `(datapoints, features)`."""
+
+    train: Array
+    test: Array
+    image_shape: tuple[int, int]
+    checksum: str
+    divisor: int
+    """What makes the values real numbers in [0, 1]: 256 for bytes."""
+
+
+def _digits(folder: Path) -> Source:
+    from sklearn.datasets import load_digits
+
+    values = load_digits().data.astype(np.uint8)
+    return Source(*_split(values), (8, 8), sha256(values.tobytes()).hexdigest(), 16)
+
+
+def _mnist(folder: Path) -> Source:
+    from torchvision.datasets import MNIST
+
+    def download(target: Path) -> None:
+        MNIST(str(target), download=True)
+        for path in (target / "MNIST" / "raw").iterdir():
+            path.rename(target / path.name)
+
+    _provide("mnist", folder / "MNIST" / "raw", _MNIST, download)
+    train, test = (MNIST(str(folder), train=train).data.numpy().reshape(-1, 784) for train in (True, False))
+    # The file that the author used has the last 10,000 as its validation set.
+    return Source(train[:50_000], test, (28, 28), sha256("".join(_MNIST.values()).encode()).hexdigest(), 256)
+
+
+def _frey(folder: Path) -> Source:
+    from scipy.io import loadmat
+    from torch.hub import download_url_to_file
+
+    (name,) = _FREY
+    folder = folder / "FreyFace"
+    _provide("frey", folder, _FREY, lambda target: download_url_to_file(_FREY_URL, str(target / name)))
+    return Source(*_split(loadmat(folder / name)["ff"].T, train=1600), (28, 20), _FREY[name], 256)
+
+
+KNOWN: dict[str, Callable[[Path], Source]] = {"digits": _digits, "mnist": _mnist, "frey": _frey}
+
+
+def _split(values: Array, train: int | None = None) -> tuple[Array, Array]:
+    """Splits at random, 80/20 where no number of training datapoints is given."""
+    order = np.random.default_rng(_SEED).permutation(len(values))
+    train = round(0.8 * len(values)) if train is None else train
+    return values[order[:train]], values[order[train:]]
+
+
+def _provide(data: str, folder: Path, files: dict[str, str], download: Callable[[Path], Any]) -> None:
+    """Makes sure that files with the given checksums lie in the folder."""
+    if not all((folder / name).is_file() for name in files):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # A folder beside the files, so that only whole and checked ones are renamed into place.
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as temporary:
+                download(Path(temporary))
+                for name, checksum in files.items():
+                    _verify(Path(temporary) / name, checksum)
+                    (Path(temporary) / name).replace(folder / name)
+        except (OSError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise InputError(
+                f"--data {data} cannot be downloaded ({reason}): put {', '.join(files)} into {folder}, "
+                "or name the folder of the data by --data-dir or PYRO_VAE_DATA"
+            ) from error
+    for name, checksum in files.items():
+        _verify(folder / name, checksum)
+
+
+def _verify(path: Path, checksum: str) -> None:
+    try:
+        with path.open("rb") as file:
+            found = file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    if found != checksum:
+        raise InputError(
+            f"{path} is damaged, its SHA-256 begins with {found[:12]} and not {checksum[:12]}: "
+            "delete it, and it is downloaded anew"
+        )
+
+
+def user_array(path: Path) -> Source:
+    """Reads a user's `.npy` (split 80/20) or `.npz` with `train` and `test`.
+
+    Arguments:
+        path: The file. Its arrays are bytes or real values in [0, 1], with shape `(datapoints, features)` or
+            `(datapoints, height, width)`.
+
+    Raises:
+        InputError: If the file or its values are not so.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        arrays = [loaded[key] for key in ("train", "test")] if path.suffix == ".npz" else [loaded]
+        with path.open("rb") as file:
+            checksum = file_digest(file, "sha256").hexdigest()
+    except KeyError as error:
+        raise InputError(f"--data {path} needs the arrays train and test, it has {sorted(loaded)}") from error
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(f"--data {path} cannot be read as a NumPy array: {reason}") from error
+    arrays = [_checked(array, path) for array in arrays]
+    if arrays[0].shape[1:] != arrays[-1].shape[1:] or arrays[0].dtype != arrays[-1].dtype:
+        kinds = " and ".join(f"{array.dtype} {array.shape[1:]}" for array in arrays)
+        raise InputError(f"--data {path} has train and test of different kinds, {kinds}: make them alike")
+    shape = arrays[0].shape[1:]
+    image_shape = shape if len(shape) == 2 else _image_shape(*shape)
+    flat = [array.reshape(len(array), -1) for array in arrays]
+    train, test = _split(flat[0]) if len(flat) == 1 else flat
+    if not len(train) or not len(test):
+        raise InputError(f"--data {path} has {len(flat[0])} datapoints: give enough for two splits")
+    return Source(train, test, image_shape, checksum, 256 if train.dtype == np.uint8 else 1)
+
+
+def _checked(array: Array, path: Path) -> Array:
+    if array.ndim not in (2, 3) or array.size == 0:
+        raise InputError(
+            f"--data {path} has shape {array.shape}: give (datapoints, features) or (datapoints, height, width), "
+            "none of them 0"
+        )
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind not in "fb":
+        raise InputError(f"--data {path} has values of type {array.dtype}: give uint8 or real values in [0, 1]")
+    # Not-a-number fails this comparison too.
+    inside = (array >= 0) & (array <= 1)
+    if not inside.all():
+        raise InputError(
+            f"--data {path} has the value {array[~inside][0]}: give real values in [0, 1], or bytes as uint8"
+        )
+    return array.astype(np.float32)
+
+
+def _image_shape(features: int) -> tuple[int, int]:
+    side = math.isqrt(features)
+    return (side, side) if side * side == features else (1, features)

@@ -1,0 +1,128 @@
+"""The training loop. Its clock counts datapoint evaluations, the x-axis of the paper's figures."""
+
+__all__ = ["Clock", "Learner", "fit", "schedule"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from pyro_vae.data import Split
+from pyro_vae.elbo import isolated, sample_sites, traces
+from pyro_vae.errors import RunError
+
+# Cycles of updates between two looks at the loss, each a read from the device.
+_LOOK = 100
+
+
+class Learner(Protocol):
+    """What a learning algorithm is to the loop."""
+
+    model: nn.Module
+    guide: nn.Module
+    data: Split
+    loss: Tensor
+    """The last cycle's loss in nats per datapoint, a scalar on the device."""
+
+    def step(self) -> int:
+        """Performs one cycle of updates and returns its cost in datapoint evaluations."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that the next step depends on, besides modules and data: tensors and primitives."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Sets what `state_dict` returned."""
+
+
+@dataclass
+class Clock:
+    """How far a run has come.
+
+    Arguments:
+        samples: Datapoint evaluations so far.
+        seconds: Training time so far, without evaluations.
+    """
+
+    samples: int = 0
+    seconds: float = 0.0
+
+
+def schedule(samples: int) -> list[int]:
+    """Returns when to evaluate, in samples: at 0, six times a decade from 1,000 on, and at the end."""
+    points, k = [0], 18
+    while (point := round(10 ** (k / 6))) < samples:
+        points.append(point)
+        k += 1
+    return [*points, samples]
+
+
+def fit(
+    learner: Learner,
+    samples: int,
+    *,
+    clock: Clock | None = None,
+    on_evaluation: Callable[[Clock], None] | None = None,
+    on_step: Callable[[Clock], None] | None = None,
+) -> Clock:
+    """Trains until a budget is spent.
+
+    Arguments:
+        learner: The learning algorithm.
+        samples: The budget in datapoint evaluations.
+        clock: Where to go on from; it is moved on. A new one if omitted.
+        on_evaluation: Called at the points of `schedule`.
+        on_step: Called after every cycle of updates.
+
+    Returns:
+        The clock.
+
+    Raises:
+        RunError: If the loss is not finite.
+    """
+    clock = Clock() if clock is None else clock
+    if clock.samples == 0 and on_evaluation:
+        on_evaluation(clock)
+    due = [point for point in schedule(int(samples)) if point > clock.samples]
+    cycles = 0
+    while due:
+        started = perf_counter()
+        clock.samples += learner.step()
+        cycles += 1
+        evaluate = clock.samples >= due[0]
+        if evaluate or cycles % _LOOK == 0:
+            _require_finite(learner, clock.samples)
+        clock.seconds += perf_counter() - started
+        if evaluate:
+            due = [point for point in due if point > clock.samples]
+            if on_evaluation:
+                on_evaluation(clock)
+        if on_step:
+            on_step(clock)
+    return clock
+
+
+def _require_finite(learner: Learner, samples: int) -> None:
+    if learner.loss.isfinite():
+        return
+    parts = {"model": learner.model, "guide": learner.guide}
+    broken = [
+        f"{part}.{name}"
+        for part, module in parts.items()
+        for name, parameter in module.named_parameters()
+        if not parameter.isfinite().all()
+    ]
+    with isolated():
+        model_trace, guide_trace = traces(learner.model, learner.guide, learner.data.first(100))
+    sites = [
+        name
+        for trace in (guide_trace, model_trace)
+        for name, site in sample_sites(trace).items()
+        if not site["fn"].log_prob(site["value"]).isfinite().all()
+    ]
+    raise RunError(
+        f"the loss is not finite after {samples} samples (sites: {', '.join(dict.fromkeys(sites)) or 'none'}; "
+        f"parameters: {', '.join(broken) or 'none'}): lower --step-size, and give a Gaussian likelihood a floor, "
+        "--set model.min_log_variance=-10"
+    )
