@@ -155,11 +155,8 @@ def check_pair(model: nn.Module, guide: nn.Module, x: Tensor) -> tuple[Trace, Tr
     try:
         with isolated(validate=True):
             model_trace, guide_trace = traces(model, guide, x)
-            weights = {
-                name: _log_prob(site)
-                for trace in (guide_trace, model_trace)
-                for name, site in sample_sites(trace).items()
-            }
+            p, q = sample_sites(model_trace), sample_sites(guide_trace)
+            shapes = {name: _log_prob(site).shape for name, site in (*q.items(), *p.items())}
     except (ValueError, RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
@@ -167,7 +164,6 @@ def check_pair(model: nn.Module, guide: nn.Module, x: Tensor) -> tuple[Trace, Tr
             f"{tuple(x.shape)}: {type(error).__name__}: {reason}"
         ) from error
 
-    p, q = sample_sites(model_trace), sample_sites(guide_trace)
     latent = {name for name, site in p.items() if not site["is_observed"]}
     if len(latent) == len(p):
         raise InputError(f"{type(model).__name__} observes nothing: give its data site obs=x")
@@ -176,17 +172,17 @@ def check_pair(model: nn.Module, guide: nn.Module, x: Tensor) -> tuple[Trace, Tr
             f"the latent sites of {type(model).__name__} are {sorted(latent)}, but "
             f"{type(guide).__name__} samples {sorted(q)}: give them the same names"
         )
-    for name, log_prob in weights.items():
-        if log_prob.shape != (len(x),):
+    for name, site in (*q.items(), *p.items()):
+        inside = any(frame.name == "data" for frame in site["cond_indep_stack"])
+        if not inside or shapes[name] != (len(x),):
             raise InputError(
-                f"site '{name}' has log-probabilities of shape {tuple(log_prob.shape)} for {len(x)} "
-                "datapoints: sample it inside pyro.plate('data', n, dim=-1) and make its other dimensions "
-                "events with .to_event(1)"
+                f"site '{name}' must be sampled inside pyro.plate('data', n, dim=-1), with its other dimensions made "
+                f"events by .to_event(1): its log-probabilities have shape {tuple(shapes[name])}, not {(len(x),)}"
             )
     owned = {id(parameter) for part in (model, guide) for parameter in part.parameters()}
     for trace in (model_trace, guide_trace):
-        for name, site in trace.nodes.items():
-            if site["type"] == "param" and id(_unconstrained(site["value"])) not in owned:
+        for name, node in trace.nodes.items():
+            if node["type"] == "param" and id(_unconstrained(node["value"])) not in owned:
                 raise InputError(
                     f"pyro.param '{name}' does not belong to a module: make it an nn.Parameter or a PyroParam"
                 )

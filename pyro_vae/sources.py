@@ -91,7 +91,8 @@ def _provide(data: str, folder: Path, files: dict[str, str], download: Callable[
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as temporary:
                 download(Path(temporary))
                 for name, checksum in files.items():
-                    _verify(Path(temporary) / name, checksum)
+                    if _checksum(Path(temporary) / name) != checksum:
+                        raise RuntimeError(f"{name} came with another checksum")
                     (Path(temporary) / name).replace(folder / name)
         except (OSError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[-1]
@@ -100,20 +101,20 @@ def _provide(data: str, folder: Path, files: dict[str, str], download: Callable[
                 "or name the folder of the data by --data-dir or PYRO_VAE_DATA"
             ) from error
     for name, checksum in files.items():
-        _verify(folder / name, checksum)
+        try:
+            found = _checksum(folder / name)
+        except OSError as error:
+            raise InputError(f"{folder / name} cannot be read: {error.strerror}") from error
+        if found != checksum:
+            raise InputError(
+                f"{folder / name} is damaged, its SHA-256 begins with {found[:12]} and not {checksum[:12]}: "
+                "delete it, and it is downloaded anew"
+            )
 
 
-def _verify(path: Path, checksum: str) -> None:
-    try:
-        with path.open("rb") as file:
-            found = file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    if found != checksum:
-        raise InputError(
-            f"{path} is damaged, its SHA-256 begins with {found[:12]} and not {checksum[:12]}: "
-            "delete it, and it is downloaded anew"
-        )
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def user_array(path: Path) -> Source:
@@ -127,12 +128,16 @@ def user_array(path: Path) -> Source:
         InputError: If the file or its values are not so.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = [loaded[key] for key in ("train", "test")] if path.suffix == ".npz" else [loaded]
-        with path.open("rb") as file:
-            checksum = file_digest(file, "sha256").hexdigest()
-    except KeyError as error:
-        raise InputError(f"--data {path} needs the arrays train and test, it has {sorted(loaded)}") from error
+        checksum = _checksum(path)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                if not {"train", "test"} <= set(archive):
+                    raise InputError(f"--data {path} needs the arrays train and test, it has {sorted(archive)}")
+                arrays = [archive["train"], archive["test"]]
+        else:
+            arrays = [np.load(path, allow_pickle=False)]
+    except InputError:
+        raise
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise InputError(f"--data {path} cannot be read as a NumPy array: {reason}") from error
