@@ -19,6 +19,7 @@ import os
 import pickle
 import shutil
 import tomllib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,8 @@ def read_metrics(folder: Path) -> list[list[float]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))[1:]
+        if any(len(row) != len(METRICS) for row in rows):
+            raise ValueError(f"its rows must have {len(METRICS)} columns")
         return [[int(samples), *map(float, values)] for samples, *values in rows]
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
@@ -160,7 +163,8 @@ def read_checkpoint(folder: Path, device: torch.device) -> dict[str, Any]:
     """
     path = folder / "checkpoint.pt"
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch warns of other pickles before it refuses them
+            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise InputError(f"{path} cannot be read: {reason}") from error

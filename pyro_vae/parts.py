@@ -107,10 +107,12 @@ def _part(module: ModuleType, where: str, name: str = "") -> type[Any]:
     }
     if name in classes:
         return classes[name]
-    if name or not classes:
-        raise InputError(f"{where} has no class {name}: it has {', '.join(classes) or 'none'}".replace("  ", " "))
+    if not classes:
+        raise InputError(f"{where} has no public class: write one")
+    if name:
+        raise InputError(f"{where} has no class {name}: it has {', '.join(classes)}")
     if len(classes) > 1:
-        raise InputError(f"{where} has several classes: say which, {where}:{' or :'.join(classes)}")
+        raise InputError(f"{where} has several classes: say which, {' or '.join(f'{where}:{n}' for n in classes)}")
     return next(iter(classes.values()))
 
 

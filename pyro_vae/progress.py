@@ -70,9 +70,10 @@ def print_evaluation(result: dict[str, Any]) -> None:
     """Prints what `pyro_vae.evaluation.evaluate` returned as a table on standard output."""
     pixels = {"none": "grey"}.get(result["binarize"], result["binarize"])
     table = Table(title=f"{result['data']} {result['split']}, {result['datapoints']:,} datapoints, {pixels} pixels")
-    table.add_column("estimate")
-    table.add_column("nats per datapoint", justify="right")
-    table.add_column("Monte Carlo s.e.", justify="right")
+    table.caption = "nats per datapoint, with the standard error of the Monte Carlo draws"
+    table.add_column("estimate", no_wrap=True)
+    table.add_column("nats", justify="right", no_wrap=True)
+    table.add_column("s.e.", justify="right", no_wrap=True)
     table.add_column("details")
     table.add_row("bound", *_numbers(result["bound"], result["bound_se"]), "")
     for name, values in result.items():

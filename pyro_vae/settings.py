@@ -58,9 +58,9 @@ class Settings:
                 object.__setattr__(self, name, whole(name, value, least=0 if name == "seed" else 1))
         if self.divisor not in (255, 256):
             raise InputError(f"--divisor {self.divisor} is not possible: choose from 255, 256")
-        object.__setattr__(self, "step_size", _real(self.step_size))
-        if not 0 < self.step_size < math.inf:
+        if not 0 < _real(self.step_size) < math.inf:
             raise InputError(f"--step-size {self.step_size} is not possible: give a number above 0")
+        object.__setattr__(self, "step_size", _real(self.step_size))
         for entry in fields(self):
             value, choices = getattr(self, entry.name), entry.metadata.get("choices")
             if choices and value not in choices:

@@ -129,13 +129,14 @@ def user_array(path: Path) -> Source:
     """
     try:
         checksum = _checksum(path)
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            arrays = [loaded]
+        else:
+            with loaded as archive:
                 if not {"train", "test"} <= set(archive):
                     raise InputError(f"--data {path} needs the arrays train and test, it has {sorted(archive)}")
                 arrays = [archive["train"], archive["test"]]
-        else:
-            arrays = [np.load(path, allow_pickle=False)]
     except InputError:
         raise
     except (OSError, ValueError, EOFError, BadZipFile) as error:

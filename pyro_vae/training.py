@@ -122,7 +122,12 @@ def _require_finite(learner: Learner, samples: int) -> None:
         if not site["fn"].log_prob(site["value"]).isfinite().all()
     ]
     raise RunError(
-        f"the loss is not finite after {samples} samples (sites: {', '.join(dict.fromkeys(sites)) or 'none'}; "
-        f"parameters: {', '.join(broken) or 'none'}): lower --step-size, and give a Gaussian likelihood a floor, "
-        "--set model.min_log_variance=-10"
+        f"the loss is not finite after {samples} samples (sites: {_listed(sites)}; parameters: {_listed(broken)}): "
+        "lower --step-size, and give a Gaussian likelihood a floor, --set model.min_log_variance=-10"
     )
+
+
+def _listed(names: list[str]) -> str:
+    names = list(dict.fromkeys(names))
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + rest if names else "none"

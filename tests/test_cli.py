@@ -1,0 +1,370 @@
+"""The command line, run as a user would."""
+
+import json
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+import pyro_vae
+from pyro_vae import Run, train
+
+TINY = ("--samples", "2000", "--hidden", "20")
+ROOT = Path(__file__).parent.parent
+
+OWN_MODEL = """
+import pyro.distributions as dist
+from pyro_vae.models.bernoulli import BernoulliModel
+
+class SharpModel(BernoulliModel):
+    def __init__(self, features, latent, hidden=500, prior=None, width=1.0):
+        super().__init__(features, latent, hidden, prior)
+        self.width = width
+
+    def prior(self):
+        return dist.Laplace(self.decoder[0][0].weight.new_zeros(2), self.width).to_event(1)
+"""
+
+
+def _weights(folder):
+    return load_file(Path(folder) / "weights.safetensors")
+
+
+def _same(a, b):
+    return a.keys() == b.keys() and all(bool((a[name] == b[name]).all()) for name in a)
+
+
+def test_train_leaves_everything_that_a_run_is(cli):
+    result = cli("train", *TINY)
+    assert result.status == 0
+    run = Path("runs/digits-bernoulli-aevb-2")
+    assert sorted(path.name for path in run.iterdir()) == [
+        "checkpoint.pt",
+        "curve.png",
+        "manifold.png",
+        "metrics.csv",
+        "reconstructions.png",
+        "run.toml",
+        "samples.png",
+        "weights.safetensors",
+    ]
+    header, first, *_, last = (run / "metrics.csv").read_text().splitlines()
+    assert header.startswith("samples,seconds,train_bound,test_bound")
+    assert first.startswith("0,0.0,")
+    assert last.startswith("2000,")
+    assert f"test bound {float(last.split(',')[3]):.2f} nats per datapoint" in result.out
+    assert "train bound" in result.err  # progress goes to standard error
+    assert result.out.count(".png") == 4
+    record = tomllib.loads((run / "run.toml").read_text())
+    assert record["settings"]["hidden"] == 20
+    assert record["settings"]["kl"] == "sampled"
+    assert record["data"]["binarize"] == "none"
+    assert record["device"] == "cpu"
+    assert set(record["versions"]) >= {"pyro-vae", "torch", "pyro-ppl", "python"}
+    for picture in run.glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_alone_is_enough_for_every_later_command(cli, tmp_path, monkeypatch):
+    assert cli("train", *TINY, "--out", "a/run").status == 0
+    moved = tmp_path / "elsewhere"
+    (tmp_path / "a" / "run").rename(moved)
+    monkeypatch.chdir("/")
+    result = cli("evaluate", moved, "--particles", "50", "--json")
+    assert result.status == 0
+    values = json.loads(result.out)
+    assert list(values) == ["data", "binarize", "split", "datapoints", "bound", "bound_se", "importance"]
+    assert (values["data"], values["split"], values["datapoints"]) == ("digits", "test", 359)
+    assert set(values["importance"]) == {"log_px", "se", "particles", "khat_over_0_7"}
+    assert values["bound"] < values["importance"]["log_px"] < 0
+    assert values["importance"]["particles"] == 50
+    for command, picture in (("sample", "s.png"), ("reconstruct", "r.png"), ("manifold", "m.png")):
+        result = cli(command, moved, "--out", tmp_path / picture)
+        assert (result.status, result.out.strip()) == (0, str(tmp_path / picture))
+        assert (tmp_path / picture).stat().st_size > 2000
+
+
+def test_evaluate_prints_a_table_and_takes_a_limit(cli):
+    cli("train", *TINY, "--out", "run", "--binarize", "static")
+    result = cli("evaluate", "run", "--limit", "10", "--particles", "30", "--split", "train")
+    assert result.status == 0
+    assert "digits train, 10 datapoints, static pixels" in result.out
+    assert "log p(x), importance" in result.out
+
+
+@pytest.mark.parametrize("data", ["mnist", "frey"])
+def test_real_data_train_and_evaluate(cli, real_data, data):
+    model = ("--model", "gaussian") if data == "frey" else ()
+    options = ("--data", data, "--data-dir", real_data, "--latent", "3", "--kl", "analytic", *model)
+    assert cli("train", *TINY, *options, "--out", "run").status == 0
+    values = json.loads(cli("evaluate", "run", "--limit", "20", "--particles", "30", "--json").out)
+    assert values["datapoints"] == 20
+    assert values["bound"] < values["importance"]["log_px"]
+
+
+def test_a_seed_fixes_everything(cli):
+    for out, seed in (("a", 3), ("b", 3), ("c", 4)):
+        cli("train", *TINY, "--out", out, "--seed", seed)
+    a, b, c = (_weights(out) for out in "abc")
+    assert _same(a, b)
+    assert not _same(a, c)
+    without_seconds = [
+        [row.split(",")[0::2] for row in Path(out, "metrics.csv").read_text().splitlines()] for out in "ab"
+    ]
+    assert without_seconds[0] == without_seconds[1]
+
+
+def test_resume_extends_a_run_as_if_it_had_never_ended(cli):
+    for out, samples in (("long", 30_000), ("short", 21_000)):
+        assert cli("train", "--hidden", 20, "--out", out, "--samples", samples).status == 0
+    assert cli("train", "--resume", "--out", "short", "--samples", "3e4").status == 0
+    assert _same(_weights("long"), _weights("short"))
+    rows = [
+        [row.split(",")[0::2] for row in Path(out, "metrics.csv").read_text().splitlines()] for out in ("long", "short")
+    ]
+    assert [row for row in rows[1] if row[0] != "21000"] == rows[0]
+    assert tomllib.loads(Path("short/run.toml").read_text())["settings"]["samples"] == 30_000
+
+
+def test_resume_of_a_finished_run_changes_nothing(cli):
+    cli("train", *TINY, "--out", "run")
+    before = _weights("run"), Path("run/metrics.csv").read_text()
+    assert cli("train", "--resume", "--out", "run").status == 0
+    assert _same(_weights("run"), before[0])
+    assert Path("run/metrics.csv").read_text() == before[1]
+
+
+def test_resume_takes_another_step_size_but_no_other_model(cli):
+    cli("train", *TINY, "--out", "run")
+    result = cli("train", "--resume", "--out", "run", "--latent", "3")
+    assert result.status == 2
+    assert "--latent 3 cannot be given to a resumed run, which has 2" in result.err
+    assert cli("train", "--resume", "--out", "run", "--samples", "3000", "--step-size", "0.01").status == 0
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_after_a_checkpoint(cli, number, status):
+    command = [sys.executable, "-m", "pyro_vae", "train", "--hidden", "20", "--out", "run", "--samples", "1e8"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:  # wait until it trains
+            if "21,600 samples" in line:
+                break
+        process.send_signal(number)
+        *_, last = process.stderr
+        assert process.wait() == status
+    assert last == "pyro-vae: interrupted: go on by --resume\n"
+    assert json.loads(cli("evaluate", "run", "--limit", "5", "--json").out)["datapoints"] == 5
+    # Where it ended, it goes on: bitwise what one uninterrupted run is.
+    samples = 60_000
+    while cli("train", "--resume", "--out", "run", "--samples", samples).status != 0:
+        samples *= 2
+    cli("train", "--hidden", "20", "--out", "whole", "--samples", _last_samples("run"))
+    assert _same(_weights("run"), _weights("whole"))
+
+
+def _last_samples(run):
+    return Path(run, "metrics.csv").read_text().splitlines()[-1].split(",")[0]
+
+
+def test_a_configuration_file_and_options_before_it(cli):
+    Path("my.toml").write_text('latent = 3\nsamples = "2e3"\nhidden = 20\n[set.inference]\nweight_prior = inf\n')
+    assert cli("train", "--config", "my.toml", "--hidden", "15", "--set", "guide.hidden=10", "--out", "run").status == 0
+    settings = tomllib.loads(Path("run/run.toml").read_text())["settings"]
+    assert (settings["latent"], settings["samples"], settings["hidden"]) == (3, 2000, 15)
+    assert settings["set"] == {"inference": {"weight_prior": float("inf")}, "guide": {"hidden": 10}}
+    assert _weights("run")["guide.hidden.0.weight"].shape == (10, 64)
+    assert cli("train", "--config", "run/run.toml", "--out", "again").status == 0
+    assert _same(_weights("run"), _weights("again"))
+
+
+def test_a_users_file_is_copied_and_trusted_only_when_told(cli):
+    Path("own.py").write_text(OWN_MODEL)
+    assert cli("train", *TINY, "--model", "own.py:SharpModel", "--set", "model.width=0.5", "--out", "run").status == 0
+    assert Path("run/parts/model.py").read_text() == OWN_MODEL
+    resume = ("train", "--resume", "--out", "run", "--samples", "3000")
+    for command in (("evaluate", "run"), ("sample", "run"), ("manifold", "run"), resume):
+        result = cli(*command)
+        assert result.status == 2
+        assert "run holds a user's Python code" in result.err
+        assert "--trust" in result.err
+    assert cli("evaluate", "run", "--trust", "--limit", "5", "--json").status == 0
+    # Whoever names files that equal the copies has read them.
+    assert cli(*resume, "--model", "own.py:SharpModel").status == 0
+    Path("own.py").unlink()
+    assert cli("train", "--resume", "--out", "run", "--samples", "4000", "--trust").status == 0
+
+
+def test_a_changed_copy_is_not_trusted(cli):
+    Path("own.py").write_text(OWN_MODEL)
+    cli("train", *TINY, "--model", "own.py", "--out", "run")
+    with Path("run/parts/model.py").open("a") as file:
+        file.write("\nraise SystemExit('this ran')\n")
+    assert cli("train", "--resume", "--out", "run", "--model", "own.py").status == 2
+
+
+def test_data_describes_and_verifies(cli, real_data):
+    result = cli("data", "frey", "--data-dir", real_data)
+    assert result.status == 0
+    for text in ("1,600", "365", "28 x 20 pixels", "uint8, divided by 256", "265a83a23adb"):
+        assert text in result.out
+
+
+def test_parts_lists_the_shelves(cli):
+    result = cli("parts")
+    assert result.status == 0
+    for text in ("--model      bernoulli", "--prior      normal", "--guide      gaussian", "--inference  aevb"):
+        assert text in result.out
+
+
+def _array(name, array):
+    np.save(name, array)
+    return name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "--model", "nope"), "--model nope is unknown: choose from bernoulli, gaussian"),
+        (("train", "--guide", "nope"), "--guide nope is unknown: choose from gaussian"),
+        (("train", "--prior", "nope"), "--prior nope is unknown: choose from normal"),
+        (("train", "--inference", "nope"), "--inference nope is unknown: choose from aevb"),
+        (("train", "--model", "nope.py"), "--model nope.py is not there"),
+        (("train", "--data", "nope"), "--data nope is unknown: choose from digits, mnist, frey"),
+        (("train", "--data", "nope.npy"), "nope.npy cannot be read"),
+        (("train", "--latent", "0"), "--latent 0 is not possible"),
+        (("train", "--batch", "2000"), "--batch 2000 is more than the 1438 training datapoints"),
+        (("train", "--samples", "-5"), "--samples -5 is not possible"),
+        (("train", "--step-size", "0"), "--step-size 0 is not possible"),
+        (("train", "--kl", "exact"), "--kl exact is unknown"),
+        (("train", "--optimizer", "adma"), "--optimizer adma is unknown: choose from adagrad"),
+        (("train", "--device", "cuda:7"), "--device cuda:7 is not there"),
+        (("train", "--device", "gpu"), "--device gpu is not there"),
+        (("train", "--set", "latent=3"), "--set latent=3 is not PART.KEY=VALUE"),
+        (("train", "--set", "model.depth=3"), "--set model.depth is unknown: BernoulliModel takes hidden, prior"),
+        (("train", "--set", "inference.L=3"), "--set inference.L is unknown: AEVB takes batch, step_size"),
+        (("train", "--set", "model.hidden=-3"), "BernoulliModel cannot be built"),
+        (("train", "--config", "none.toml"), "none.toml cannot be read"),
+        (("train", "--config", "bad.toml"), "setting latnet of bad.toml is unknown: did you mean latent?"),
+        (("train", "--resume"), "--resume needs the run folder"),
+        (("train", "--resume", "--out", "none"), "none is not a run folder"),
+        (("train", "--resume", "--overwrite", "--out", "none"), "exclude each other"),
+        (("train", "--out", "full"), "full is not empty and not a run folder"),
+        (("train", "--out", "bad.toml"), "bad.toml is not empty and not a run folder"),
+        (("train", "--overwrite", "--out", "full"), "full is not empty and not a run folder"),
+        (("train", "--out", "bad.toml/run"), "--out bad.toml/run cannot be created"),
+        (
+            (
+                "train",
+                "--nope",
+            ),
+            "No such option",
+        ),
+        (("nope",), "No such command"),
+        (("evaluate",), "Missing argument"),
+        (("evaluate", "none"), "none is not a run folder"),
+        (("evaluate", "none", "--particles", "0"), "--particles 0 is not possible"),
+        (("evaluate", "none", "--split", "validation"), "'validation' is not one of"),
+        (("sample", "none", "--number", "x"), "--number x is not possible"),
+        (("data", "nope"), "--data nope is unknown"),
+        (("data", "bad.npy"), "bad.npy has the value nan"),
+    ],
+)
+def test_wrong_input_ends_with_2_and_one_line(cli, arguments, message):
+    Path("bad.toml").write_text("latnet = 3\n")
+    Path("full").mkdir()
+    Path("full/precious").write_text("")
+    _array("bad.npy", np.full((9, 4), np.nan))
+    result = cli(*arguments)
+    assert result.status == 2
+    assert message in result.err
+    assert result.err.startswith("pyro-vae: ")
+    assert result.err.count("\n") == 1
+    assert result.out == ""
+    assert Path("full/precious").exists()
+    assert not Path("runs").exists()  # nothing was begun
+
+
+def test_an_existing_run_wants_resume_or_overwrite(cli):
+    cli("train", *TINY, "--out", "run")
+    result = cli("train", *TINY, "--out", "run")
+    assert result.status == 2
+    assert "go on with it by --resume, replace it by --overwrite" in result.err
+    assert cli("train", *TINY, "--out", "run", "--overwrite", "--seed", "1").status == 0
+    assert cli("evaluate", "run", "--marginal", "nope").err.startswith("pyro-vae: --marginal nope is unknown: choose")
+    # What is wrong is said before the old run is gone.
+    assert cli("train", "--out", "run", "--overwrite", "--batch", "9999").status == 2
+    assert Path("run/weights.safetensors").exists()
+
+
+@pytest.mark.parametrize("file", ["run.toml", "metrics.csv", "weights.safetensors"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "other"])
+def test_damaged_run_folders_are_refused(cli, file, damage):
+    cli("train", *TINY, "--out", "run")
+    path = Path("run", file)
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(
+            content[: content.rindex(b",") if file == "metrics.csv" else len(content) // 2]
+            if damage == "cut"
+            else b"\xffnonsense\n\x00\n"
+        )
+    result = cli("evaluate", "run", "--limit", "3")
+    assert result.status == 2
+    assert "run" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(cli):
+    import pickle
+
+    cli("train", *TINY, "--out", "run")
+    Path("run/checkpoint.pt").write_bytes(pickle.dumps(Path))  # names a class to be looked up
+    result = cli("train", "--resume", "--out", "run", "--samples", "3000")
+    assert result.status == 2
+    assert "run/checkpoint.pt cannot be read" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_data_that_changed_since_are_refused(cli):
+    rng = np.random.default_rng(0)
+    np.save("x.npy", rng.random((200, 9)))
+    assert cli("train", *TINY, "--data", "x.npy", "--out", "run").status == 0
+    np.save("x.npy", rng.random((200, 9)))
+    result = cli("evaluate", "run")
+    assert result.status == 2
+    assert "x.npy has changed since" in result.err
+
+
+def test_a_run_that_fails_ends_with_1(cli):
+    options = ("--model", "gaussian", "--optimizer", "sgd", "--step-size", "1e6", "--samples", "1e5")
+    result = cli("train", *options, "--hidden", "20", "--out", "run")
+    assert result.status == 1
+    assert "pyro-vae: the loss is not finite after" in result.err
+
+
+def test_help_and_version(cli):
+    assert "Commands:" in cli("--help").out
+    assert cli("--version").out.strip().endswith(pyro_vae.__version__)
+    assert "[default: 0.02]" in cli("train", "--help").out
+    assert "Commands:" in cli().out
+
+
+def test_the_same_from_python(tmp_path):
+    run = train(tmp_path / "run", samples=2000, hidden=20, progress=False)
+    result = run.evaluate(particles=30, limit=10)
+    again = Run.open(tmp_path / "run").evaluate(particles=30, limit=10)
+    assert result == again
+
+
+def test_the_checkout_is_used_from_another_folder(tmp_path):
+    """The editable install, from a folder that knows nothing of the checkout."""
+    command = [sys.executable, "-m", "pyro_vae", "parts"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "bernoulli" in result.stdout

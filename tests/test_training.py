@@ -1,0 +1,85 @@
+"""The loop: its clock, its schedule, and when it stops."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from pyro_vae.errors import RunError
+from pyro_vae.evaluation import bound
+from pyro_vae.guides.gaussian import GaussianGuide
+from pyro_vae.inference.aevb import AEVB
+from pyro_vae.models.gaussian import GaussianModel
+from pyro_vae.training import Clock, fit, schedule
+
+
+def test_schedule_is_log_spaced_and_ends_at_the_budget():
+    # Six a decade: 10^(18/6), 10^(19/6), ... = 1000, 1468, 2154, 3162, 4642, 6813, 10000.
+    assert schedule(10_000) == [0, 1000, 1468, 2154, 3162, 4642, 6813, 10_000]
+    assert schedule(500) == [0, 500]
+    # A longer budget adds points and moves none, so that a run may be extended.
+    assert set(schedule(9_999)) - {9_999} <= set(schedule(10**6))
+
+
+def _learner(pixels, **options):
+    torch.manual_seed(0)
+    pair = GaussianModel(12, 2, hidden=5), GaussianGuide(12, 2, hidden=5)
+    return AEVB(*pair, pixels, batch=20, optimizer="sgd", **options)
+
+
+def test_the_clock_counts_datapoint_evaluations(pixels):
+    seen, steps = [], []
+    clock = fit(
+        _learner(pixels, step_size=1e-4),
+        2500,
+        on_evaluation=lambda clock: seen.append(clock.samples),
+        on_step=lambda clock: steps.append(clock.samples),
+    )
+    # Minibatches of 20: the first multiple at or after each point of the schedule.
+    assert seen == [0, 1000, 1480, 2160, 2500]
+    assert steps == list(range(20, 2501, 20))
+    assert clock.samples == 2500
+    assert clock.seconds > 0
+
+
+def test_a_budget_that_is_spent_trains_no_further(pixels):
+    learner = _learner(pixels, step_size=1e-4)
+    before = [p.clone() for p in learner.parameters]
+    fit(learner, 1000, clock=Clock(samples=1000))
+    assert all(torch.equal(p, q) for p, q in zip(before, learner.parameters, strict=True))
+
+
+def test_evaluating_changes_no_result(pixels):
+    ends = []
+    for evaluate in (False, True):
+        learner = _learner(pixels, step_size=1e-4)
+        watch = partial(bound, learner.model, learner.guide, pixels)
+        torch.manual_seed(1)
+        fit(learner, 3000, on_evaluation=(lambda clock, watch=watch: watch()) if evaluate else None)
+        ends.append([p.detach().clone() for p in learner.parameters])
+    assert all(torch.equal(p, q) for p, q in zip(*ends, strict=True))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_site(pixels):
+    learner = _learner(pixels, step_size=1e-4)
+    nn.init.constant_(learner.model.log_variance.bias, -200.0)  # exp(200) overflows
+    with pytest.raises(RunError, match=r"not finite after 1000 samples \(sites: .*x; .* and 9 more.*min_log_variance"):
+        fit(learner, 1_000_000)
+
+
+class _Broken:
+    """A learner whose guide has one parameter that is not finite."""
+
+    def __init__(self, split):
+        self.model, self.guide = GaussianModel(12, 2, hidden=5), GaussianGuide(12, 2, hidden=5)
+        self.data, self.loss = split, torch.tensor(float("inf"))
+        nn.init.constant_(self.guide.mean.bias, float("nan"))
+
+    def step(self):
+        return 10
+
+
+def test_parameters_that_are_not_finite_are_named(pixels):
+    with pytest.raises(RunError, match=r"after 1000 samples \(sites: z, x; parameters: guide.mean.bias\): lower"):
+        fit(_Broken(pixels), 1_000_000)
