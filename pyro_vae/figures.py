@@ -40,14 +40,16 @@ def curve(run: Run, path: Path | None = None) -> Path:
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     samples, _, train, test = zip(*run.metrics, strict=True)
-    # The first steps lie hundreds of nats below the rest: the axis starts where learning has.
-    visible = [min(a, b) for n, a, b in zip(samples, train, test, strict=True) if n >= samples[-1] / 100]
+    # The warm-up and the first steps lie hundreds of nats below the rest: the axes begin half-way to the end.
+    half = (test[0] + test[-1]) / 2
+    shown = [n for n, value in zip(samples, test, strict=True) if value >= half and n > 0] or samples[1:]
+    low = min(value for n, *values in zip(samples, train, test, strict=True) if n in shown for value in values)
+    margin = 0.05 * (max(*train, *test) - low)
     axes.plot(samples, train, "o-", ms=3, color="tab:red", label="train")
     axes.plot(samples, test, "o-", ms=3, color="tab:blue", label="test")
     axes.set_xscale("log")
-    top = max(*train, *test)
-    axes.set_ylim(min(visible) - 0.05 * (top - min(visible)), top + 0.1 * (top - min(visible)))
-    axes.set_xlim(max(samples[-1] / 100, 1), samples[-1] * 1.1)
+    axes.set_xlim(0.9 * shown[0], 1.1 * shown[-1])
+    axes.set_ylim(low - margin, max(*train, *test) + margin)
     axes.set_xlabel("training datapoints evaluated")
     axes.set_ylabel("lower bound (nats per datapoint)")
     axes.set_title(_title(run))
@@ -95,6 +97,7 @@ def reconstruct(run: Run, number: int = 10, path: Path | None = None) -> Path:
     height, _ = _show(axes, [*x, *images], run, len(x))
     axes.set_yticks([height * 0.25, height * 0.75], ["data", "model"])
     axes.set_xticks([])
+    axes.spines[:].set_visible(False)
     axes.set_title(f"{_title(run)}\ntest data and means of p(x|z), z drawn from q(z|x)")
     return _save(figure, path or run.path / "reconstructions.png")
 
@@ -163,7 +166,7 @@ def _show(axes: Axes, images: Tensor | Sequence[Tensor], run: Run, columns: int)
 
 def _save(figure: Figure, path: Path) -> Path:
     try:
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=150, bbox_inches="tight")
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be written: {error}") from error
     return path

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from pyro_vae.training import Clock, Learner
 
@@ -69,7 +70,8 @@ def _rate(clock: Clock) -> str:
 def print_evaluation(result: dict[str, Any]) -> None:
     """Prints what `pyro_vae.evaluation.evaluate` returned as a table on standard output."""
     pixels = {"none": "grey"}.get(result["binarize"], result["binarize"])
-    table = Table(title=f"{result['data']} {result['split']}, {result['datapoints']:,} datapoints, {pixels} pixels")
+    what = f"{result['data']} {result['split']}, {result['datapoints']:,} datapoints, {pixels} pixels"
+    table = Table(title=Text(what))  # a path may hold what would be markup
     table.caption = "nats per datapoint, with the standard error of the Monte Carlo draws"
     table.add_column("estimate", no_wrap=True)
     table.add_column("nats", justify="right", no_wrap=True)
