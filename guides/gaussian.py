@@ -21,10 +21,13 @@ class GaussianGuide(Guide):
         features: The number of pixels.
         latent: The number of latent variables.
         hidden: The number of hidden units.
+        log_variance_factor: What the last layer's log variance is multiplied by: 1 in the paper and in the author's
+            AEVB, 0.1 in his wake-sleep.
     """
 
-    def __init__(self, features: int, latent: int, hidden: int = 500) -> None:
+    def __init__(self, features: int, latent: int, hidden: int = 500, log_variance_factor: float = 1.0) -> None:
         super().__init__()
+        self.log_variance_factor = log_variance_factor
         self.hidden = hidden_layer(features, hidden)
         self.mean = linear(hidden, latent)
         self.log_variance = linear(hidden, latent, std=0.0, bias_std=0.0)
@@ -32,4 +35,5 @@ class GaussianGuide(Guide):
     def posterior(self, x: Tensor) -> dist.Distribution:
         """Returns q(z | x), with event shape `(latent,)`."""
         h = self.hidden(x)
-        return dist.Normal(self.mean(h), (0.5 * self.log_variance(h)).exp()).to_event(1)
+        log_variance = self.log_variance_factor * self.log_variance(h)
+        return dist.Normal(self.mean(h), (0.5 * log_variance).exp()).to_event(1)

@@ -16,12 +16,14 @@ import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
+from pyro_vae.checks import check_pair
 from pyro_vae.data import Split
 from pyro_vae.device import generator_state, set_generator_state
-from pyro_vae.elbo import check_pair, elbo, isolated, sample_sites
-from pyro_vae.elbo import weight_prior as log_weight_prior
+from pyro_vae.elbo import elbo, isolated
 from pyro_vae.errors import InputError
+from pyro_vae.optim import descend, set_step_size
 from pyro_vae.optim import optimizer as create_optimizer
+from pyro_vae.optim import weight_prior as log_weight_prior
 
 
 class AEVB:
@@ -61,8 +63,8 @@ class AEVB:
         self.model, self.guide, self.data = model, guide, data
         self.batch, self.step_size, self.particles = batch, step_size, particles
         self.kl, self.prior_scale = kl, weight_prior
-        _, guide_trace = check_pair(model, guide, data.first(batch))
-        self.reparameterized = all(site["fn"].has_rsample for site in sample_sites(guide_trace).values())
+        sites = check_pair(model, guide, data.first(batch))
+        self.reparameterized = all(site["fn"].has_rsample for site in sites.values())
         if kl == "analytic" and not self.reparameterized:
             raise InputError(
                 f"kl = analytic needs a reparameterised guide: train {type(guide).__name__} with kl = sampled"
@@ -81,9 +83,7 @@ class AEVB:
         with isolated():
             loss = self.negative_bound(x)
         share = self.batch / len(self.data)
-        self.optimizer.zero_grad()
-        (loss - share * log_weight_prior(self.parameters, self.prior_scale)).backward()
-        self.optimizer.step()
+        descend(self.optimizer, loss - share * log_weight_prior(self.parameters, self.prior_scale))
         self.loss = loss.detach() / self.batch
         return self.batch
 
@@ -106,6 +106,5 @@ class AEVB:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Sets what `state_dict` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.step_size  # a resumed run may have been given another
+        set_step_size(self.optimizer, self.step_size)
         set_generator_state(state["generators"], self.data.device)

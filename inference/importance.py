@@ -10,14 +10,12 @@ weights tells whether the mean can be trusted: above 0.7 it cannot (Vehtari et a
 __all__ = ["Importance"]
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from arviz_stats.base.array import array_stats
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_vae.data import Split
 from pyro_vae.evaluation import Marginal, chunked_log_weights
@@ -36,7 +34,7 @@ class Importance:
     def __init__(self, particles: int = 1000) -> None:
         self.particles = particles
 
-    def estimate(self, model: Callable[..., Any], guide: Callable[..., Any], split: Split) -> Marginal:
+    def estimate(self, model: nn.Module, guide: nn.Module | None, split: Split) -> Marginal:
         """Estimates log p(x) of each datapoint of a split, in nats.
 
         Returns:

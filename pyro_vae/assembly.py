@@ -1,9 +1,9 @@
 """From settings to the things they name: data, model and guide, learning algorithm."""
 
-__all__ = ["dataset", "learner", "pair"]
+__all__ = ["dataset", "learner", "pair", "with_guide_defaults"]
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -51,8 +51,8 @@ def _fitting(settings: Settings, part: type[Any], *names: str) -> dict[str, Any]
     return {name: getattr(settings, name) for name in names if parts.takes(part, name)}
 
 
-def pair(settings: Settings, data: Dataset, copies: Mapping[str, str]) -> tuple[nn.Module, nn.Module]:
-    """Builds the model and the guide of a run.
+def pair(settings: Settings, data: Dataset, copies: Mapping[str, str]) -> tuple[nn.Module, nn.Module | None]:
+    """Builds the model and the guide of a run; the latter is None where the algorithm has none.
 
     Arguments:
         settings: The settings.
@@ -60,8 +60,9 @@ def pair(settings: Settings, data: Dataset, copies: Mapping[str, str]) -> tuple[
         copies: The parts of a run folder that are copies of a user's files, by kind.
     """
     found = {kind: parts.find(kind, copies.get(kind, getattr(settings, kind))) for kind in ("model", "prior", "guide")}
-    built = {}
-    for kind in ("model", "guide"):
+    built: dict[str, nn.Module] = {}
+    guided = getattr(parts.find("inference", copies.get("inference", settings.inference)), "uses_guide", True)
+    for kind in ("model", "guide") if guided else ("model",):
         shared = _fitting(settings, found[kind], "hidden")
         if kind == "model" and _fitting(settings, found[kind], "prior"):
             own = settings.set.get("prior", {})
@@ -71,10 +72,20 @@ def pair(settings: Settings, data: Dataset, copies: Mapping[str, str]) -> tuple[
         if not isinstance(module, nn.Module):
             raise InputError(f"--{kind} {found[kind].__name__} is no torch.nn.Module: make it one")
         built[kind] = module.to(data.train.device)
-    return built["model"], built["guide"]
+    return built["model"], built.get("guide")
 
 
-def learner(settings: Settings, model: nn.Module, guide: nn.Module, data: Dataset) -> Learner:
+def with_guide_defaults(settings: Settings) -> Settings:
+    """Adds what the algorithm gives its guide (`guide_defaults`), where the guide takes it and the user is silent."""
+    brought = getattr(parts.find("inference", settings.inference), "guide_defaults", {})
+    guide = parts.find("guide", settings.guide)
+    taken = {name: value for name, value in brought.items() if parts.takes(guide, name)}
+    if not taken:
+        return settings
+    return replace(settings, set={**settings.set, "guide": {**taken, **settings.set.get("guide", {})}})
+
+
+def learner(settings: Settings, model: nn.Module, guide: nn.Module | None, data: Dataset) -> Learner:
     """Builds the learning algorithm of a run."""
     part = parts.find("inference", settings.inference)
     shared = _fitting(settings, part, "batch", "step_size", "optimizer", "kl", "particles")

@@ -4,10 +4,19 @@ Everything here goes through the sites of a model and its guide, never through t
 that a user's own pair, with whatever latent sites inside the plate `"data"`, is treated alike.
 """
 
-__all__ = ["check_pair", "elbo", "isolated", "log_weights", "sample_sites", "traces", "weight_prior"]
+__all__ = [
+    "elbo",
+    "isolated",
+    "joint_log_prob",
+    "log_weights",
+    "particle_plate",
+    "sample_sites",
+    "site_log_prob",
+    "traces",
+]
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -15,10 +24,8 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.trace_struct import Trace
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import kl_divergence
-
-from pyro_vae.errors import InputError
 
 Site = dict[str, Any]
 
@@ -34,6 +41,11 @@ def isolated(validate: bool = False) -> Iterator[None]:
         yield
 
 
+def particle_plate(particles: int) -> AbstractContextManager[Any]:
+    """A plate of draws on the left of `"data"`; none where there is one draw."""
+    return pyro.plate("particles", particles, dim=-2) if particles > 1 else nullcontext()
+
+
 def traces(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, particles: int = 1) -> tuple[Trace, Trace]:
     """Runs the guide on x, then the model on x with the guide's latent variables.
 
@@ -46,7 +58,7 @@ def traces(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, part
     Returns:
         The traces of model and guide.
     """
-    with pyro.plate("particles", particles, dim=-2) if particles > 1 else nullcontext():
+    with particle_plate(particles):
         guide_trace = poutine.trace(guide).get_trace(x)
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x)
     return model_trace, guide_trace
@@ -62,8 +74,14 @@ def sample_sites(trace: Trace) -> dict[str, Site]:
     }
 
 
-def _log_prob(site: Site) -> Tensor:
+def site_log_prob(site: Site) -> Tensor:
+    """Returns the log density of a site's value, scaled and masked, in nats."""
     return scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"])
+
+
+def joint_log_prob(trace: Trace) -> Tensor:
+    """Sums the log densities of all sample sites of a trace, in nats, with the shape of its plates."""
+    return torch.as_tensor(sum(site_log_prob(site) for site in sample_sites(trace).values()))
 
 
 def log_weights(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, particles: int = 1) -> Tensor:
@@ -82,9 +100,7 @@ def log_weights(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor,
         The log weights, with shape `(particles, datapoints)`.
     """
     model_trace, guide_trace = traces(model, guide, x, particles)
-    log_p = sum(_log_prob(site) for site in sample_sites(model_trace).values())
-    log_q = sum(_log_prob(site) for site in sample_sites(guide_trace).values())
-    return torch.as_tensor(log_p - log_q).expand(particles, len(x))
+    return (joint_log_prob(model_trace) - joint_log_prob(guide_trace)).expand(particles, len(x))
 
 
 def elbo(
@@ -114,80 +130,12 @@ def elbo(
     terms = []
     for name, site in sample_sites(model_trace).items():
         if site["is_observed"]:
-            terms.append(_log_prob(site))
+            terms.append(site_log_prob(site))
             continue
         try:
             kl = kl_divergence(q[name]["fn"], site["fn"])
         except NotImplementedError:
-            terms.append(_log_prob(site) - _log_prob(q[name]))
+            terms.append(site_log_prob(site) - site_log_prob(q[name]))
         else:
             terms.append(-scale_and_mask(kl, site["scale"], site["mask"]))
     return torch.as_tensor(sum(terms)).expand(particles, len(x)).mean(0)
-
-
-def weight_prior(parameters: Iterable[Tensor], scale: float = 1.0) -> Tensor:
-    r"""The log density of the paper's prior :math:`N(0, I)` on the weights, up to a constant, in nats.
-
-    Weights are the parameters with two dimensions or more: as in the author's code, biases have none.
-
-    Arguments:
-        parameters: The parameters.
-        scale: The prior's standard deviation; `inf` is no prior.
-    """
-    squares = [p.square().sum() for p in parameters if p.ndim > 1]
-    return -0.5 / scale**2 * torch.stack(squares).sum() if squares else torch.zeros(())
-
-
-def check_pair(model: nn.Module, guide: nn.Module, x: Tensor) -> tuple[Trace, Trace]:
-    """Runs a pair once, validated, so that what does not fit is said before the long part starts.
-
-    Arguments:
-        model: The generative model.
-        guide: The recognition model.
-        x: A few datapoints, with shape `(datapoints, features)`.
-
-    Returns:
-        The traces of model and guide.
-
-    Raises:
-        InputError: If the pair cannot be run on x, or its sites or parameters are not what the engine needs.
-    """
-    try:
-        with isolated(validate=True):
-            model_trace, guide_trace = traces(model, guide, x)
-            p, q = sample_sites(model_trace), sample_sites(guide_trace)
-            shapes = {name: _log_prob(site).shape for name, site in (*q.items(), *p.items())}
-    except (ValueError, RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"{type(model).__name__} and {type(guide).__name__} cannot be run on data of shape "
-            f"{tuple(x.shape)}: {type(error).__name__}: {reason}"
-        ) from error
-
-    latent = {name for name, site in p.items() if not site["is_observed"]}
-    if len(latent) == len(p):
-        raise InputError(f"{type(model).__name__} observes nothing: give its data site obs=x")
-    if latent != set(q):
-        raise InputError(
-            f"the latent sites of {type(model).__name__} are {sorted(latent)}, but "
-            f"{type(guide).__name__} samples {sorted(q)}: give them the same names"
-        )
-    for name, site in (*q.items(), *p.items()):
-        inside = any(frame.name == "data" for frame in site["cond_indep_stack"])
-        if not inside or shapes[name] != (len(x),):
-            raise InputError(
-                f"site '{name}' must be sampled inside pyro.plate('data', n, dim=-1), with its other dimensions made "
-                f"events by .to_event(1): its log-probabilities have shape {tuple(shapes[name])}, not {(len(x),)}"
-            )
-    owned = {id(parameter) for part in (model, guide) for parameter in part.parameters()}
-    for trace in (model_trace, guide_trace):
-        for name, node in trace.nodes.items():
-            if node["type"] == "param" and id(_unconstrained(node["value"])) not in owned:
-                raise InputError(
-                    f"pyro.param '{name}' does not belong to a module: make it an nn.Parameter or a PyroParam"
-                )
-    return model_trace, guide_trace
-
-
-def _unconstrained(value: Any) -> Any:
-    return value.unconstrained() if hasattr(value, "unconstrained") else value

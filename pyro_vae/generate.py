@@ -9,10 +9,11 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_vae.elbo import isolated, sample_sites, traces
 from pyro_vae.errors import InputError
+from pyro_vae.local import fit_gaussian
 
 
 def _observed_mean(trace: Trace) -> Tensor:
@@ -28,10 +29,14 @@ def prior_means(model: Callable[..., Any], size: int) -> Tensor:
 
 
 @torch.no_grad()
-def reconstructions(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> Tensor:
-    """Returns means of p(x | z) for draws z from q(z | x), with the shape of x, `(datapoints, features)`."""
+def reconstructions(model: nn.Module, guide: nn.Module | None, x: Tensor) -> Tensor:
+    """Returns means of p(x | z) for draws z from q(z | x), with the shape of x, `(datapoints, features)`.
+
+    Without a guide, q is a Gaussian fitted to the posterior of each datapoint.
+    """
+    q = fit_gaussian(model, x) if guide is None else guide
     with isolated():
-        return _observed_mean(traces(model, guide, x)[0])
+        return _observed_mean(traces(model, q, x)[0])
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
-r"""The paper's optimiser, Adagrad with a warm-up, and torch's own by name (Section 5)."""
+r"""How the paper follows a gradient: Adagrad with a warm-up, a prior on the weights; and torch's own optimisers."""
 
-__all__ = ["WarmupAdagrad", "optimizer"]
+__all__ = ["WarmupAdagrad", "descend", "optimizer", "set_step_size", "weight_prior"]
 
 import inspect
 from collections.abc import Iterable
@@ -48,7 +48,7 @@ class WarmupAdagrad(Optimizer):
                     parameter.addcdiv_(gradient, scale, value=-group["lr"])
 
 
-def optimizer(name: str, parameters: Iterable[Tensor], step_size: float) -> Optimizer:
+def optimizer(name: str, parameters: Iterable[Tensor], step_size: float, warmup: int = 101) -> Optimizer:
     """Creates an optimiser by its name.
 
     Arguments:
@@ -56,12 +56,13 @@ def optimizer(name: str, parameters: Iterable[Tensor], step_size: float) -> Opti
             and torch's own Adagrad is `Adagrad`.
         parameters: The parameters.
         step_size: The step size, `lr` in torch.
+        warmup: The warm-up of the paper's Adagrad.
 
     Raises:
         InputError: If there is no such optimiser, or it cannot train these parameters.
     """
     if name == "adagrad":
-        return WarmupAdagrad(parameters, lr=step_size)
+        return WarmupAdagrad(parameters, lr=step_size, warmup=warmup)
     found = {n: c for n, c in vars(torch.optim).items() if _usable(c)}
     match = found.get(name) or {n.lower(): c for n, c in found.items()}.get(name.lower())
     if match is None:
@@ -81,3 +82,29 @@ def _usable(candidate: Any) -> bool:
         and issubclass(candidate, Optimizer)
         and candidate not in (Optimizer, torch.optim.LBFGS, torch.optim.SparseAdam)
     )
+
+
+def set_step_size(optimizer: Optimizer, step_size: float) -> None:
+    """Sets the step size of an optimiser, whose loaded state has brought another."""
+    for group in optimizer.param_groups:
+        group["lr"] = step_size
+
+
+def descend(optimizer: Optimizer, loss: Tensor) -> None:
+    """Performs one step down the gradient of a loss."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def weight_prior(parameters: Iterable[Tensor], scale: float = 1.0) -> Tensor:
+    r"""The log density of the paper's prior :math:`N(0, I)` on the weights, up to a constant, in nats.
+
+    Weights are the parameters with two dimensions or more: as in the author's code, biases have none.
+
+    Arguments:
+        parameters: The parameters.
+        scale: The prior's standard deviation; `inf` is no prior.
+    """
+    squares = [p.square().sum() for p in parameters if p.ndim > 1]
+    return -0.5 / scale**2 * torch.stack(squares).sum() if squares else torch.zeros(())

@@ -28,6 +28,8 @@ _RESUMABLE = ("samples", "step_size", "device", "data_dir")
 _CHECKPOINT_SECONDS = 60.0
 # An evaluation makes about this many draws of each split, from at most as many datapoints.
 _DRAWS = 10_000
+# Without a guide, each of these datapoints needs a Gaussian of its own.
+_FITTED = 300
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Run:
         settings: The settings.
         dataset: The data.
         model: The generative model.
-        guide: The recognition model.
+        guide: The recognition model, None where the algorithm has none.
         metrics: The rows of `metrics.csv`.
     """
 
@@ -47,7 +49,7 @@ class Run:
     settings: Settings
     dataset: Dataset
     model: nn.Module
-    guide: nn.Module
+    guide: nn.Module | None
     metrics: list[list[float]]
 
     @classmethod
@@ -72,8 +74,14 @@ class Run:
         settings = replace(settings, device=device, data_dir=data_dir or settings.data_dir)
         dataset = assembly.dataset(settings, resolve(device), record["data"]["checksum"])
         model, guide = assembly.pair(settings, dataset, copies)
-        folder.read_weights(path, {"model": model, "guide": guide})
-        return cls(path, settings, dataset, model, guide, folder.read_metrics(path))
+        run = cls(path, settings, dataset, model, guide, folder.read_metrics(path))
+        folder.read_weights(path, run.modules)
+        return run
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The model and, where there is one, the guide, by these names."""
+        return {"model": self.model} | ({} if self.guide is None else {"guide": self.guide})
 
     def evaluate(self, **options: Any) -> dict[str, Any]:
         """Evaluates the pair; see `pyro_vae.evaluation.evaluate` for the options and the result."""
@@ -120,7 +128,7 @@ def train(
             raise InputError(f"{path} holds a user's Python code, {_named(copies)}: read it, then give --trust")
     else:
         record, copies = {}, {}
-        config = Settings.of(settings)
+        config = assembly.with_guide_defaults(Settings.of(settings))
         names = (config.data, config.model, config.inference)
         path = Path(out or "runs") / ("" if out else "-".join([*(Path(n).stem for n in names), str(config.latent)]))
         folder.require_free(path, overwrite)
@@ -144,16 +152,17 @@ def train(
 
 
 def _train(run: Run, learner: Learner, clock: Clock, progress: bool) -> None:
-    splits = [split.some(_DRAWS) for split in (run.dataset.train, run.dataset.test)]
+    most = _DRAWS if run.guide is not None else _FITTED
+    splits = [split.some(most) for split in (run.dataset.train, run.dataset.test)]
     saved = monotonic()
 
     def checkpoint() -> None:
         nonlocal saved
         saved = monotonic()
-        state = {part: getattr(run, part).state_dict() for part in ("model", "guide")}
+        state: dict[str, Any] = {part: module.state_dict() for part, module in run.modules.items()}
         state |= {"learner": learner.state_dict(), "clock": asdict(clock), "metrics": run.metrics}
         folder.write_checkpoint(run.path, state)
-        folder.write_weights(run.path, {"model": run.model, "guide": run.guide})
+        folder.write_weights(run.path, run.modules)
 
     with Progress(run.settings.samples, clock.samples, shown=progress) as shown, collected() as received:
 
@@ -181,8 +190,8 @@ def _train(run: Run, learner: Learner, clock: Clock, progress: bool) -> None:
 def _restore(run: Run, learner: Learner) -> Clock:
     state = folder.read_checkpoint(run.path, run.dataset.train.device)
     try:
-        run.model.load_state_dict(state["model"])
-        run.guide.load_state_dict(state["guide"])
+        for part, module in run.modules.items():
+            module.load_state_dict(state[part])
         learner.load_state_dict(state["learner"])
         run.metrics.extend(state["metrics"])
         return Clock(**state["clock"])

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
 
+from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_vae.data import Split
-from pyro_vae.elbo import isolated, sample_sites, traces
+from pyro_vae.elbo import isolated, sample_sites, site_log_prob, traces
 from pyro_vae.errors import RunError
 
 # Cycles of updates between two looks at the loss, each a read from the device.
@@ -21,7 +22,7 @@ class Learner(Protocol):
     """What a learning algorithm is to the loop."""
 
     model: nn.Module
-    guide: nn.Module
+    guide: nn.Module | None
     data: Split
     loss: Tensor
     """The last cycle's loss in nats per datapoint, a scalar on the device."""
@@ -106,21 +107,25 @@ def fit(
 def _require_finite(learner: Learner, samples: int) -> None:
     if learner.loss.isfinite():
         return
-    parts = {"model": learner.model, "guide": learner.guide}
+    parts = {"model": learner.model} | ({} if learner.guide is None else {"guide": learner.guide})
     broken = [
         f"{part}.{name}"
         for part, module in parts.items()
         for name, parameter in module.named_parameters()
         if not parameter.isfinite().all()
     ]
+    x = learner.data.first(100)
     with isolated():
-        model_trace, guide_trace = traces(learner.model, learner.guide, learner.data.first(100))
-    sites = [
-        name
-        for trace in (guide_trace, model_trace)
-        for name, site in sample_sites(trace).items()
-        if not site["fn"].log_prob(site["value"]).isfinite().all()
-    ]
+        if learner.guide is None:
+            found = [poutine.trace(learner.model).get_trace(x)]
+        else:
+            found = [*reversed(traces(learner.model, learner.guide, x))]
+        sites = [
+            name
+            for trace in found
+            for name, site in sample_sites(trace).items()
+            if not site_log_prob(site).isfinite().all()
+        ]
     raise RunError(
         f"the loss is not finite after {samples} samples (sites: {_listed(sites)}; parameters: {_listed(broken)}): "
         "lower --step-size, and give a Gaussian likelihood a floor, --set model.min_log_variance=-10"

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_vae.elbo import check_pair, elbo, isolated, log_weights, weight_prior
+from pyro_vae.checks import check_pair
+from pyro_vae.elbo import elbo, isolated, log_weights
 from pyro_vae.errors import InputError
 from pyro_vae.evaluation import bound
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.models.bernoulli import BernoulliModel
+from pyro_vae.optim import weight_prior
 
 
 def test_log_weights_are_log_px_under_the_exact_posterior(oracle):

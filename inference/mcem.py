@@ -1,0 +1,149 @@
+r"""Monte Carlo EM, the paper's second baseline (Section 5, Appendix E): no recognition model.
+
+Every datapoint has a Markov chain on its posterior :math:`p_\theta(z | x)` that persists while the model learns. An
+iteration moves all chains by one HMC transition of 10 leapfrog steps, with a step size tuned to 90 % acceptance, and
+then updates the weights five times by the gradient of :math:`\sum_i \log p_\theta(x_i, z_i) + \log p(\theta)` at the
+draws. It is no online algorithm: every iteration visits all N datapoints 10 + 5 times, and costs 15 N evaluations.
+The points of the paper's Figure 3 lie on multiples of 15 N.
+"""
+
+__all__ = ["MCEM"]
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyro_vae.checks import check_pair
+from pyro_vae.data import Split
+from pyro_vae.device import generator_state, set_generator_state
+from pyro_vae.elbo import isolated
+from pyro_vae.errors import InputError
+from pyro_vae.hmc import HMC
+from pyro_vae.optim import optimizer as create_optimizer
+from pyro_vae.optim import set_step_size
+from pyro_vae.optim import weight_prior as log_weight_prior
+from pyro_vae.potential import Potential
+
+# Datapoints that go through the networks at once.
+_ROWS = 10_000
+
+
+class MCEM:
+    """Creates a learner that trains a model without a guide.
+
+    Arguments:
+        model: The generative model.
+        guide: None: there is no recognition model.
+        data: The training data.
+        step_size: The global step size of the weight updates.
+        optimizer: `adagrad`, the paper's with its shorter warm-up here, or the name of one in `torch.optim`.
+        leapfrogs: The number of leapfrog steps in a transition.
+        updates: The number of weight updates after it.
+        block: How many datapoints an iteration visits. All of them, N, is the paper's algorithm. Fewer, in turn, is
+            **our own variant**: the paper's claim that MCEM is slow at N = 50,000 is about the algorithm, not about it.
+        shared_step: Whether all chains share one leapfrog step size, as in the author's code, or tune their own.
+        weight_prior: The standard deviation of the prior on the weights; `inf` is no prior.
+
+    Attributes:
+        loss: The last update's negative :math:`\\log p(x, z)` in nats per datapoint, a scalar on the device.
+        acceptance: The last transition's mean acceptance probability, a scalar on the device.
+
+    Raises:
+        InputError: If the model does not fit the data, or the data change from reading to reading.
+    """
+
+    uses_guide = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        guide: None,
+        data: Split,
+        *,
+        step_size: float = 0.1,
+        optimizer: str = "adagrad",
+        leapfrogs: int = 10,
+        updates: int = 5,
+        block: int | None = None,
+        shared_step: bool = True,
+        weight_prior: float = 1.0,
+    ) -> None:
+        if data.dynamic:
+            raise InputError("mcem needs data that stay as they are: give --binarize static, threshold or none")
+        self.block = len(data) if block is None else block
+        for name, value in (("leapfrogs", leapfrogs), ("updates", updates), ("block", self.block)):
+            if not (isinstance(value, int) and value >= 1 and (name != "block" or value <= len(data))):
+                raise InputError(
+                    f"{name} {value} is not possible: give a whole number from 1 on, a block up to the data"
+                )
+        check_pair(model, None, data.first(100))
+        self.model, self.guide, self.data = model, guide, data
+        self.step_size, self.leapfrogs, self.updates, self.prior_scale = step_size, leapfrogs, updates, weight_prior
+        self.shared_step = shared_step
+        self.optimizer = create_optimizer(optimizer, model.parameters(), step_size, warmup=10)
+        with isolated():
+            starts = [Potential(model, data.read(values)).start(chains=1) for values in data.values.split(_ROWS)]
+        self.position = torch.cat(starts, dim=1)
+        self.log_step = self.position.new_full((1,) if shared_step else (len(data),), 0.05).log()
+        self.next = 0
+        self.loss = self.acceptance = torch.zeros((), device=data.device)
+
+    def step(self) -> int:
+        """Performs one iteration: a transition of every chain, then the weight updates.
+
+        Returns:
+            Its cost in datapoint evaluations, 15 N with the paper's numbers.
+        """
+        rows = (self.next + torch.arange(self.block, device=self.data.device)) % len(self.data)
+        self.next = (self.next + self.block) % len(self.data)
+        with isolated():
+            chunks = [
+                (part, Potential(self.model, self.data.read(self.data.values[part]))) for part in rows.split(_ROWS)
+            ]
+            self._expectation(chunks)
+            for _ in range(self.updates):
+                self._maximisation(chunks)
+        return (self.leapfrogs + self.updates) * self.block
+
+    def _expectation(self, chunks: list[tuple[Tensor, Potential]]) -> None:
+        acceptance = []
+        for part, potential in chunks:
+            step = self.log_step.exp() if self.shared_step else self.log_step[part].exp()
+            kernel = HMC(potential, self.position[:, part], step_size=step, leapfrogs=self.leapfrogs)
+            acceptance.append(kernel.transition().acceptance.mean(0))
+            self.position[:, part] = kernel.position
+            if not self.shared_step:
+                kernel.adapt(acceptance[-1], gain=0.1)
+                self.log_step[part] = kernel.log_step
+        self.acceptance = torch.cat(acceptance).mean()
+        if self.shared_step:
+            self.log_step += (self.acceptance - kernel.target).to(self.log_step.dtype)
+
+    def _maximisation(self, chunks: list[tuple[Tensor, Potential]]) -> None:
+        self.optimizer.zero_grad()
+        prior = log_weight_prior(self.model.parameters(), self.prior_scale)
+        (-self.block / len(self.data) * prior).backward()
+        self.loss = torch.zeros_like(self.loss)
+        for part, potential in chunks:
+            loss = -potential(self.position[:, part]).sum()
+            loss.backward()
+            self.loss += loss.detach() / self.block
+        self.optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that the learner's next iteration depends on, besides its model and data."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "position": self.position,
+            "log_step": self.log_step,
+            "next": self.next,
+            "generators": generator_state(self.data.device),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Sets what `state_dict` returned."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        set_step_size(self.optimizer, self.step_size)
+        self.position, self.log_step, self.next = (state[name] for name in ("position", "log_step", "next"))
+        set_generator_state(state["generators"], self.data.device)

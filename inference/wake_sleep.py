@@ -1,0 +1,131 @@
+r"""The wake-sleep algorithm, the paper's first baseline (Section 5; Hinton et al., 1995).
+
+Wake: the model follows the gradient of :math:`\log p_\theta(x, z)` at :math:`z \sim q_\phi(z | x)`. Sleep: the guide
+follows that of :math:`\log q_\phi(z | x)` on dreams :math:`(x, z)` from the model just updated. The two have
+optimisers of their own, and each step of both counts as one pass over its minibatch, as in the paper.
+
+With several particles it becomes reweighted wake-sleep (Bornschein & Bengio, 2015): the wake phase weighs them by
+:math:`p(x, z_k) / q(z_k | x)`, normalised, and the guide may learn from the data as well (*wake-phi*).
+"""
+
+__all__ = ["WakeSleep"]
+
+from typing import Any, ClassVar
+
+import torch
+from pyro import poutine
+from pyro.poutine.trace_struct import Trace
+from torch import Tensor, nn
+
+from pyro_vae.checks import check_pair
+from pyro_vae.data import Split
+from pyro_vae.device import generator_state, set_generator_state
+from pyro_vae.elbo import isolated, joint_log_prob, particle_plate, sample_sites
+from pyro_vae.errors import InputError
+from pyro_vae.optim import descend, set_step_size
+from pyro_vae.optim import optimizer as create_optimizer
+from pyro_vae.optim import weight_prior as log_weight_prior
+
+
+class WakeSleep:
+    """Creates a learner that trains a model and its guide in turn.
+
+    Arguments:
+        model: The generative model.
+        guide: The recognition model.
+        data: The training data.
+        batch: The number of datapoints, and of dreams, in a minibatch.
+        step_size: The global step size of both optimisers.
+        optimizer: `adagrad`, the paper's, or the name of one in `torch.optim`.
+        particles: The number of draws per datapoint in the wake phase, 1 in the paper.
+        insomnia: The share of wake-phi in the guide's updates, 0 in the paper; above 0 it takes several particles.
+        weight_prior: The standard deviation of the prior on the weights; `inf` is no prior.
+
+    Attributes:
+        loss: The last minibatch's negative bound in nats per datapoint, a scalar on the device.
+
+    Raises:
+        InputError: If model and guide do not fit each other or the data.
+    """
+
+    guide_defaults: ClassVar[dict[str, Any]] = {"log_variance_factor": 0.1}
+    """What the author's wake-sleep gives its recognition model, and his AEVB does not: without it the first dreams,
+    which are all alike, drive the variance of q far off before the model has learnt anything."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        guide: nn.Module,
+        data: Split,
+        *,
+        batch: int = 100,
+        step_size: float = 0.02,
+        optimizer: str = "adagrad",
+        particles: int = 1,
+        insomnia: float = 0.0,
+        weight_prior: float = 1.0,
+    ) -> None:
+        if not 0 <= insomnia <= 1 or (insomnia > 0 and particles == 1):
+            raise InputError(f"insomnia {insomnia} is not possible: give a share of 1, and --particles above 1 with it")
+        check_pair(model, guide, data.first(batch))
+        self.model, self.guide, self.data = model, guide, data
+        self.batch, self.step_size, self.particles, self.insomnia = batch, step_size, particles, insomnia
+        self.prior_scale = weight_prior
+        self.optimizers = {
+            part: create_optimizer(optimizer, module.parameters(), step_size)
+            for part, module in (("model", model), ("guide", guide))
+        }
+        self.loss = torch.zeros((), device=data.device)
+
+    def step(self) -> int:
+        """Performs one wake and one sleep phase.
+
+        Returns:
+            Their cost in datapoint evaluations, the size of the minibatch.
+        """
+        x = self.data.minibatch(self.batch)
+        with isolated():
+            with torch.no_grad(), particle_plate(self.particles):
+                recognised = poutine.trace(self.guide).get_trace(x)
+            with particle_plate(self.particles):
+                log_p = joint_log_prob(poutine.trace(poutine.replay(self.model, trace=recognised)).get_trace(x))
+            log_w = (log_p.detach() - joint_log_prob(recognised)).view(self.particles, -1)
+            weights = log_w.softmax(0)
+            self._update("model", -(weights * log_p.view_as(weights)).sum())
+            self._update("guide", self._guide_loss(x, recognised, weights))
+        self.loss = -log_w.mean()
+        return self.batch
+
+    def _guide_loss(self, x: Tensor, recognised: Trace, weights: Tensor) -> Tensor:
+        with torch.no_grad():
+            dream = sample_sites(poutine.trace(self.model).get_trace(None, size=self.batch))
+        latent = sample_sites(recognised)
+        loss = (self.insomnia - 1) * self._log_q(dream["x"]["value"], {name: dream[name] for name in latent}).sum()
+        if self.insomnia:
+            with particle_plate(self.particles):
+                loss = loss - self.insomnia * (weights * self._log_q(x, latent)).sum()
+        return loss
+
+    def _log_q(self, x: Tensor, latent: dict[str, Any]) -> Tensor:
+        """The guide's log density of the values of latent sites, given x."""
+        values = {name: site["value"] for name, site in latent.items()}
+        return joint_log_prob(poutine.trace(poutine.condition(self.guide, values)).get_trace(x))
+
+    def _update(self, part: str, loss: Tensor) -> None:
+        parameters = getattr(self, part).parameters()
+        share = self.batch / len(self.data)
+        descend(self.optimizers[part], loss - share * log_weight_prior(parameters, self.prior_scale))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that the learner's next step depends on, besides its modules and data."""
+        return {
+            "optimizers": {part: optimizer.state_dict() for part, optimizer in self.optimizers.items()},
+            "generators": generator_state(self.data.device),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Sets what `state_dict` returned."""
+        for part, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][part])
+            set_step_size(optimizer, self.step_size)
+        set_generator_state(state["generators"], self.data.device)

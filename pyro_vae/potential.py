@@ -1,0 +1,94 @@
+r"""The log joint of a Pyro model per datapoint, over unconstrained latent variables.
+
+Read from the model's trace: all latent sites inside the plate `"data"`, whatever their number, event shapes and
+supports, lie side by side in one vector per datapoint.
+"""
+
+__all__ = ["Potential"]
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Size, Tensor
+from torch.distributions import Transform, biject_to
+
+from pyro_vae.elbo import sample_sites, site_log_prob
+
+
+class Potential:
+    r"""Creates :math:`\log p(x, z)` and its parts as functions of unconstrained latent variables.
+
+    Constrained sites go through Pyro's bijections, with the log of their Jacobian added to the prior.
+
+    Arguments:
+        model: The generative model.
+        x: The data, with shape `(datapoints, features)`.
+    """
+
+    def __init__(self, model: Callable[..., Any], x: Tensor) -> None:
+        self.model, self.x = model, x
+        self.transforms: dict[str, Transform] = {}
+        self.shapes: dict[str, Size] = {}
+        for name, site in sample_sites(poutine.trace(model).get_trace(x)).items():
+            if not site["is_observed"]:
+                self.transforms[name] = transform = biject_to(site["fn"].support)
+                self.shapes[name] = transform.inverse_shape(site["fn"].event_shape)
+        self.size = sum(shape.numel() for shape in self.shapes.values())
+
+    @torch.no_grad()
+    def start(self, chains: int, guide: Callable[..., Any] | None = None) -> Tensor:
+        """Draws starting points from the guide, or from the prior, with shape `(chains, datapoints, size)`."""
+        with pyro.plate("chains", chains, dim=-2):
+            if guide is None:
+                sites = sample_sites(poutine.trace(self.model).get_trace(None, size=len(self.x)))
+            else:
+                sites = sample_sites(poutine.trace(guide).get_trace(self.x))
+        flat = [
+            transform.inv(sites[name]["value"]).reshape(chains, len(self.x), -1)
+            for name, transform in self.transforms.items()
+        ]
+        return torch.cat(flat, dim=-1)
+
+    def latents(self, position: Tensor) -> dict[str, Tensor]:
+        """Returns the latent variables by site at positions of shape `(chains, datapoints, size)`."""
+        return {name: self.transforms[name](part) for name, part in self._split(position).items()}
+
+    def parts(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Evaluates :math:`\log p(z)`, with the Jacobian, and :math:`\log p(x | z)`, in nats and float64.
+
+        Arguments:
+            position: Unconstrained latent variables, with shape `(chains, datapoints, size)`.
+
+        Returns:
+            Two tensors with shape `(chains, datapoints)`.
+        """
+        latents = self.latents(position)
+        with pyro.plate("chains", len(position), dim=-2):
+            trace = poutine.trace(poutine.condition(self.model, latents)).get_trace(self.x)
+        shape = position.shape[:-1]
+        prior = likelihood = position.new_zeros(shape, dtype=torch.float64)
+        for name, site in sample_sites(trace).items():
+            log_prob = site_log_prob(site).double()
+            if name in latents:
+                prior = prior + log_prob
+            else:
+                likelihood = likelihood + log_prob
+        for name, part in self._split(position).items():
+            jacobian = self.transforms[name].log_abs_det_jacobian(part, latents[name])
+            prior = prior + jacobian.reshape(*shape, -1).sum(-1).double()
+        return prior, likelihood
+
+    def __call__(self, position: Tensor) -> Tensor:
+        r"""Evaluates :math:`\log p(x, z)`; see `parts`."""
+        prior, likelihood = self.parts(position)
+        return prior + likelihood
+
+    def _split(self, position: Tensor) -> dict[str, Tensor]:
+        pieces = position.split([shape.numel() for shape in self.shapes.values()], dim=-1)
+        return {
+            name: piece.reshape(piece.shape[:-1] + shape)
+            for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
+        }

@@ -1,0 +1,18 @@
+"""Every example runs, with a tiny budget."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+ARGUMENTS = {"quickstart.py": ["2000"]}
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_example_runs(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [path.name, *ARGUMENTS[path.name]])
+    runpy.run_path(str(path), run_name="__main__")
+    assert capsys.readouterr().out
