@@ -21,9 +21,10 @@ from pyro_vae.data import Split
 from pyro_vae.device import generator_state, set_generator_state
 from pyro_vae.elbo import elbo, isolated
 from pyro_vae.errors import InputError
-from pyro_vae.optim import descend, set_step_size
+from pyro_vae.optim import check_scale, descend, set_step_size
 from pyro_vae.optim import optimizer as create_optimizer
 from pyro_vae.optim import weight_prior as log_weight_prior
+from pyro_vae.settings import KL
 
 
 class AEVB:
@@ -62,13 +63,17 @@ class AEVB:
     ) -> None:
         self.model, self.guide, self.data = model, guide, data
         self.batch, self.step_size, self.particles = batch, step_size, particles
-        self.kl, self.prior_scale = kl, weight_prior
+        self.kl, self.prior_scale = kl, check_scale(weight_prior)
         sites = check_pair(model, guide, data.first(batch))
         self.reparameterized = all(site["fn"].has_rsample for site in sites.values())
         if kl == "analytic" and not self.reparameterized:
             raise InputError(
                 f"kl = analytic needs a reparameterised guide: train {type(guide).__name__} with kl = sampled"
             )
+        if kl not in KL:
+            raise InputError(f"kl {kl} is unknown: choose from {', '.join(KL)}")
+        with isolated(), torch.no_grad():
+            elbo(model, guide, data.first(2), analytic_kl=kl == "analytic")  # the order of sites is refused here
         self.parameters = [*model.parameters(), *guide.parameters()]
         self.optimizer = create_optimizer(optimizer, self.parameters, step_size)
         self.loss = torch.zeros((), device=data.device)

@@ -17,12 +17,22 @@ from torch import Tensor, nn
 
 from pyro_vae.data import Split
 from pyro_vae.elbo import isolated
+from pyro_vae.errors import InputError
 from pyro_vae.evaluation import Marginal
 from pyro_vae.hmc import HMC
 from pyro_vae.potential import Potential
 
 # Rows (datapoints times chains) that go through the networks at once.
 _ROWS = 8_000
+
+# Chains of the pilot run: all that it finds is step sizes.
+_PILOTS = 2
+
+# Where the posterior's precision is 1 + beta L in units of the prior's, the variance of log p(x|z) is that of a
+# Gaussian, L^2 / (1 + beta L)^2 / 2, and equal steps of log(1 + beta L) share it out alike: the best schedule there is.
+# L ranges from 1 to 10,000; this one serves all (20 latents with L from 170 to 6,000: a variance of log w of 2.5, while
+# L = 100 gives 22, beta = t^4 3.3; with L from 7 to 230: 15 % above the best).
+_PRECISION = 1000.0
 
 
 class AIS:
@@ -31,10 +41,18 @@ class AIS:
     Arguments:
         temperatures: The number of temperatures T.
         chains: The number of chains of each datapoint.
-        leapfrogs: The number of leapfrog steps in a transition.
+        leapfrogs: The number of leapfrog steps in a transition. At equal cost, short trajectories at more temperatures
+            are the better deal: long ones turn around, and the weights of successive temperatures grow alike.
+
+    Raises:
+        InputError: If there are too few of them.
     """
 
-    def __init__(self, temperatures: int = 200, chains: int = 8, leapfrogs: int = 10) -> None:
+    def __init__(self, temperatures: int = 1000, chains: int = 8, leapfrogs: int = 3) -> None:
+        for name, value in (("temperatures", temperatures), ("chains", chains), ("leapfrogs", leapfrogs)):
+            least = 2 if name == "chains" else 1
+            if not (isinstance(value, int) and value >= least):
+                raise InputError(f"{name} {value} is not possible: give a whole number from {least} on")
         self.temperatures, self.chains, self.leapfrogs = temperatures, chains, leapfrogs
 
     def estimate(self, model: nn.Module, guide: nn.Module | None, split: Split) -> Marginal:
@@ -48,8 +66,8 @@ class AIS:
             with isolated():
                 potential = Potential(model, split.read(values))
                 # Step sizes that depend on the chain they move would bias it: a pilot run finds them.
-                log_steps, _, _ = self._anneal(potential, None)
-                _, log_w, accepted = self._anneal(potential, log_steps)
+                log_steps, _, _ = self._anneal(potential, _PILOTS, None)
+                _, log_w, accepted = self._anneal(potential, self.chains, log_steps)
             mean = log_w.logsumexp(0) - math.log(self.chains)
             log_px.append(mean)
             se.append((log_w - mean).exp().std(0) / math.sqrt(self.chains))
@@ -57,22 +75,24 @@ class AIS:
         details = {"temperatures": self.temperatures, "acceptance": torch.cat(acceptance).mean().item()}
         return Marginal(torch.cat(log_px), torch.cat(se), details)
 
-    def _anneal(self, potential: Potential, log_steps: list[Tensor] | None) -> tuple[list[Tensor], Tensor, Tensor]:
+    def _anneal(
+        self, potential: Potential, chains: int, log_steps: list[Tensor] | None
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
         """Walks from the prior to the posterior, with given step sizes or tuning them on the way.
 
         Returns:
             The step sizes at each temperature, the log weights with shape `(chains, datapoints)` and the mean
             acceptance probabilities with shape `(datapoints,)`.
         """
-        # Small steps first: where the prior begins to feel the likelihood, the density changes most.
-        betas = torch.linspace(0, 1, self.temperatures + 1, dtype=torch.float64) ** 3
+        grid = torch.linspace(0, math.log1p(_PRECISION), self.temperatures + 1, dtype=torch.float64)
+        betas = grid.expm1() / _PRECISION
         beta = 0.0
 
         def tempered(position: Tensor) -> Tensor:
             prior, likelihood = potential.parts(position)
             return prior + beta * likelihood
 
-        kernel = HMC(tempered, potential.start(self.chains), step_size=0.5, leapfrogs=self.leapfrogs)
+        kernel = HMC(tempered, potential.start(chains), step_size=0.5, leapfrogs=self.leapfrogs)
         log_w = torch.zeros_like(kernel.value)
         used, acceptance = [], []
         for t, (before, after) in enumerate(betas.unfold(0, 2, 1).tolist()):

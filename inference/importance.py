@@ -47,7 +47,8 @@ class Importance:
             log_px.append(log_mean)
             # The delta method: the relative error of the mean weight.
             relative = (log_w - log_mean).exp()
-            se.append((relative.square().mean(0) - 1).clamp(min=0).sqrt() / math.sqrt(max(self.particles - 1, 1)))
+            variance = (relative.square().mean(0) - 1).clamp(min=0)
+            se.append((variance / (self.particles - 1)).sqrt() if self.particles > 1 else variance * math.nan)
             khat.append(self._khat(log_w))
         over = torch.cat(khat) > 0.7
         share = over.double().mean().item() if self.particles >= _SMOOTHABLE else math.nan

@@ -20,8 +20,8 @@ from pyro_vae.device import generator_state, set_generator_state
 from pyro_vae.elbo import isolated
 from pyro_vae.errors import InputError
 from pyro_vae.hmc import HMC
+from pyro_vae.optim import check_scale, set_step_size
 from pyro_vae.optim import optimizer as create_optimizer
-from pyro_vae.optim import set_step_size
 from pyro_vae.optim import weight_prior as log_weight_prior
 from pyro_vae.potential import Potential
 
@@ -79,7 +79,12 @@ class MCEM:
                 )
         check_pair(model, None, data.first(100))
         self.model, self.guide, self.data = model, guide, data
-        self.step_size, self.leapfrogs, self.updates, self.prior_scale = step_size, leapfrogs, updates, weight_prior
+        self.step_size, self.leapfrogs, self.updates, self.prior_scale = (
+            step_size,
+            leapfrogs,
+            updates,
+            check_scale(weight_prior),
+        )
         self.shared_step = shared_step
         self.optimizer = create_optimizer(optimizer, model.parameters(), step_size, warmup=10)
         with isolated():

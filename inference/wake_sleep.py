@@ -22,7 +22,7 @@ from pyro_vae.data import Split
 from pyro_vae.device import generator_state, set_generator_state
 from pyro_vae.elbo import isolated, joint_log_prob, particle_plate, sample_sites
 from pyro_vae.errors import InputError
-from pyro_vae.optim import descend, set_step_size
+from pyro_vae.optim import check_scale, descend, set_step_size
 from pyro_vae.optim import optimizer as create_optimizer
 from pyro_vae.optim import weight_prior as log_weight_prior
 
@@ -70,7 +70,7 @@ class WakeSleep:
         check_pair(model, guide, data.first(batch))
         self.model, self.guide, self.data = model, guide, data
         self.batch, self.step_size, self.particles, self.insomnia = batch, step_size, particles, insomnia
-        self.prior_scale = weight_prior
+        self.prior_scale = check_scale(weight_prior)
         self.optimizers = {
             part: create_optimizer(optimizer, module.parameters(), step_size)
             for part, module in (("model", model), ("guide", guide))

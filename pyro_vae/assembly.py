@@ -2,7 +2,6 @@
 
 __all__ = ["dataset", "learner", "pair", "with_guide_defaults"]
 
-from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -51,22 +50,27 @@ def _fitting(settings: Settings, part: type[Any], *names: str) -> dict[str, Any]
     return {name: getattr(settings, name) for name in names if parts.takes(part, name)}
 
 
-def pair(settings: Settings, data: Dataset, copies: Mapping[str, str]) -> tuple[nn.Module, nn.Module | None]:
+def pair(settings: Settings, data: Dataset) -> tuple[nn.Module, nn.Module | None]:
     """Builds the model and the guide of a run; the latter is None where the algorithm has none.
 
     Arguments:
         settings: The settings.
         data: The data.
-        copies: The parts of a run folder that are copies of a user's files, by kind.
+
+    Raises:
+        InputError: If a part is unknown, cannot be built, or does not take what it is given.
     """
-    found = {kind: parts.find(kind, copies.get(kind, getattr(settings, kind))) for kind in ("model", "prior", "guide")}
+    found = {kind: parts.find(kind, getattr(settings, kind)) for kind in ("model", "prior", "guide")}
     built: dict[str, nn.Module] = {}
-    guided = getattr(parts.find("inference", copies.get("inference", settings.inference)), "uses_guide", True)
+    guided = getattr(parts.find("inference", settings.inference), "uses_guide", True)
     for kind in ("model", "guide") if guided else ("model",):
         shared = _fitting(settings, found[kind], "hidden")
-        if kind == "model" and _fitting(settings, found[kind], "prior"):
+        if kind == "model":
             own = settings.set.get("prior", {})
-            shared["prior"] = parts.build("prior", found["prior"], settings.latent, own=own)
+            if _fitting(settings, found[kind], "prior"):
+                shared["prior"] = parts.build("prior", found["prior"], settings.latent, own=own)
+            elif own:
+                raise InputError(f"--set prior.{next(iter(own))} means nothing to {found[kind].__name__}: leave it out")
         size = (data.features, settings.latent)
         module = parts.build(kind, found[kind], *size, own=settings.set.get(kind, {}), **shared)
         if not isinstance(module, nn.Module):
@@ -90,5 +94,10 @@ def learner(settings: Settings, model: nn.Module, guide: nn.Module | None, data:
     part = parts.find("inference", settings.inference)
     shared = _fitting(settings, part, "batch", "step_size", "optimizer", "kl", "particles")
     own = settings.set.get("inference", {})
+    for name in own.keys() & shared.keys():
+        raise InputError(f"--set inference.{name} is a setting of every run: give --{name.replace('_', '-')}")
     built: Learner = parts.build("inference", part, model, guide, data.train, own=own, **shared)
+    for name in ("loss", "state_dict", "load_state_dict"):
+        if not hasattr(built, name):
+            raise InputError(f"--inference {part.__name__} is no algorithm: give it {name}")
     return built

@@ -17,7 +17,7 @@ import click
 
 from pyro_vae import __version__
 from pyro_vae.errors import InputError, Interrupted, RunError
-from pyro_vae.settings import SHELF_OPTIONS, Options, Settings, read_toml, whole
+from pyro_vae.settings import PARTS, Options, Settings, read_toml, whole
 
 if TYPE_CHECKING:
     from pyro_vae.run import Run
@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(message, 2)
     except RunError as error:
         _fail(str(error), 1)
+    except OSError as error:  # no permission, a full disk
+        _fail(f"{error.filename or 'output'}: {error.strerror or error}", 2)
     except Interrupted as error:
         _fail("interrupted: go on by --resume", 128 + error.signal)
     except (KeyboardInterrupt, click.Abort):
@@ -91,12 +93,13 @@ def train(
     **options: str | None,
 ) -> None:
     """Train a model and its guide, and draw what they have learnt."""
+    where = str(config) if config else "the command line"
     given: dict[str, Any] = read_toml(config) if config else {}
     given |= {name: value for name, value in options.items() if value is not None}
     if assignments:
+        Settings.of(given, where)
         given["set"] = _merged(given.get("set", {}), assignments)
-    if not resume:
-        Settings.of(given, str(config) if config else "the command line")  # before torch is imported
+    Settings.of(given, where)  # before torch is imported
 
     from pyro_vae import figures
     from pyro_vae.run import train as run_training
@@ -114,8 +117,8 @@ def _merged(options: Any, assignments: Sequence[str]) -> Options:
     for assignment in assignments:
         target, equals, text = assignment.partition("=")
         part, dot, key = target.partition(".")
-        if not (equals and dot and key and part in SHELF_OPTIONS):
-            raise InputError(f"--set {assignment} is not PART.KEY=VALUE, PART being one of {', '.join(SHELF_OPTIONS)}")
+        if not (equals and dot and key and part in PARTS):
+            raise InputError(f"--set {assignment} is not PART.KEY=VALUE, PART being one of {', '.join(PARTS)}")
         merged.setdefault(part, {})[key] = _value(text)
     return merged
 
@@ -160,6 +163,7 @@ def _open(path: str, trust: bool, device: str, data_dir: str | None) -> "Run":
 )
 @click.option("--limit", metavar="N", help="the first N datapoints only")
 @click.option("--seed", default="0", show_default=True, help="the seed of the draws")
+@click.option("--force", is_flag=True, help="estimate log p(x) where an estimator declines")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 def evaluate(
     path: str,
@@ -171,15 +175,19 @@ def evaluate(
     marginal: tuple[str, ...],
     limit: str | None,
     seed: str,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Estimate the bound and the marginal likelihood of a trained model."""
-    numbers: dict[str, int | None] = {"particles": whole("particles", particles), "seed": whole("seed", seed, 0)}
+    numbers: dict[str, int | None] = {
+        "particles": whole("particles", particles, most=10**6),
+        "seed": whole("seed", seed, 0),
+    }
     numbers["limit"] = None if limit is None else whole("limit", limit)
     run = _open(path, trust, device, data_dir)
-    result = run.evaluate(split=split, marginal=marginal or ("importance",), **numbers)
+    result = run.evaluate(split=split, marginal=marginal or ("importance",), force=force, **numbers)
     if as_json:
-        click.echo(json.dumps(result))
+        click.echo(json.dumps(result, allow_nan=False))
         return
     from pyro_vae.progress import print_evaluation
 
@@ -199,7 +207,7 @@ def _picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--number", default="100", show_default=True, help="number of images")
 def sample(path: str, trust: bool, device: str, data_dir: str | None, out: Path | None, number: str) -> None:
     """Draw images from the model, with z from the prior (the paper's Figure 5)."""
-    count = whole("number", number)
+    count = whole("number", number, most=10_000)
     run = _open(path, trust, device, data_dir)
     from pyro_vae import figures
 
@@ -211,7 +219,7 @@ def sample(path: str, trust: bool, device: str, data_dir: str | None, out: Path 
 @click.option("--number", default="10", show_default=True, help="number of datapoints")
 def reconstruct(path: str, trust: bool, device: str, data_dir: str | None, out: Path | None, number: str) -> None:
     """Draw test datapoints and what the model makes of them."""
-    count = whole("number", number)
+    count = whole("number", number, most=10_000)
     run = _open(path, trust, device, data_dir)
     from pyro_vae import figures
 
@@ -223,7 +231,7 @@ def reconstruct(path: str, trust: bool, device: str, data_dir: str | None, out: 
 @click.option("--grid", default="20", show_default=True, help="images along each side")
 def manifold(path: str, trust: bool, device: str, data_dir: str | None, out: Path | None, grid: str) -> None:
     """Draw the manifold of a model with two latents (the paper's Figure 4)."""
-    side = whole("grid", grid)
+    side = whole("grid", grid, most=100)
     run = _open(path, trust, device, data_dir)
     from pyro_vae import figures
 
@@ -258,5 +266,5 @@ def parts() -> None:
 
     for kind in ("model", "prior", "guide", "inference", "marginal"):
         for name in names(kind):
-            summary = (find(kind, name).__doc__ or "").strip().splitlines()[0]
+            summary = (find(kind, name).__doc__ or "").strip().partition("\n")[0]
             click.echo(f"--{kind:<10} {name:<12} {summary.removeprefix('Creates ')}")

@@ -136,6 +136,12 @@ def load_data(
         raise InputError(
             f"--data {name} is unknown: choose from {', '.join(KNOWN)}, or give the path of an .npy or .npz file"
         )
+    if divisor not in (255, 256) or (divisor == 255 and source.divisor != 256):
+        raise InputError(
+            f"--divisor {divisor} is not possible: bytes are divided by 255 or 256, other values by neither"
+        )
+    if train_size is not None and train_size < 1:
+        raise InputError(f"--train-size {train_size} is not possible: give a whole number of at least 1")
     if train_size is not None and train_size > len(source.train):
         raise InputError(
             f"--train-size {train_size} is more than the {len(source.train)} training datapoints of {name}: lower it"

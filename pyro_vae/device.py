@@ -2,6 +2,7 @@
 
 __all__ = ["generator_state", "resolve", "seeded", "set_generator_state"]
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,13 +20,14 @@ def resolve(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", name):
+        raise InputError(f"--device {name} is unknown: choose from auto, cpu, cuda, cuda:N, mps")
     try:
-        device = torch.device(name)
-        torch.zeros((), device=device)
+        torch.zeros((), device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0]
         raise InputError(f"--device {name} is not there: use auto or cpu ({reason})") from error
-    return device
+    return torch.device(name)
 
 
 @contextmanager

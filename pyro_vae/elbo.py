@@ -6,6 +6,7 @@ that a user's own pair, with whatever latent sites inside the plate `"data"`, is
 
 __all__ = [
     "elbo",
+    "evaluation_mode",
     "isolated",
     "joint_log_prob",
     "log_weights",
@@ -24,8 +25,10 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.trace_struct import Trace
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import kl_divergence
+
+from pyro_vae.errors import InputError
 
 Site = dict[str, Any]
 
@@ -39,6 +42,19 @@ def isolated(validate: bool = False) -> Iterator[None]:
     """
     with pyro.get_param_store().scope(), pyro.validation_enabled(validate):
         yield
+
+
+@contextmanager
+def evaluation_mode(*modules: Any) -> Iterator[None]:
+    """Puts modules into evaluation mode, so that looking at them changes nothing (batch norm, dropout)."""
+    training = [(part, part.training) for m in modules if isinstance(m, nn.Module) for part in m.modules()]
+    try:
+        for part, _ in training:
+            part.training = False
+        yield
+    finally:
+        for part, mode in training:
+            part.training = mode
 
 
 def particle_plate(particles: int) -> AbstractContextManager[Any]:
@@ -122,11 +138,18 @@ def elbo(
 
     Returns:
         The bounds, with shape `(datapoints,)`.
+
+    Raises:
+        InputError: If a closed form is wanted and the guide samples its sites in another order than the model.
     """
     if not analytic_kl:
         return log_weights(model, guide, x, particles).mean(0)
     model_trace, guide_trace = traces(model, guide, x, particles)
     q = sample_sites(guide_trace)
+    latent = [name for name in sample_sites(model_trace) if name in q]
+    if latent != list(q):
+        # KL(q(z1|x) || p(z1|z2)) is no expectation over z1 where z2 was drawn given z1.
+        raise InputError(f"kl = analytic needs guide and model to sample in one order, not {list(q)} and {latent}")
     terms = []
     for name, site in sample_sites(model_trace).items():
         if site["is_observed"]:

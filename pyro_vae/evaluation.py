@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from pyro_vae import parts
 from pyro_vae.data import Dataset, Split
 from pyro_vae.device import seeded
-from pyro_vae.elbo import isolated, log_weights
+from pyro_vae.elbo import evaluation_mode, isolated, log_weights
+from pyro_vae.errors import InputError
 from pyro_vae.local import fit_gaussian
 
 # Rows (datapoints times particles) that go through the networks at once: 50 MB of pixels on MNIST.
@@ -65,7 +66,7 @@ def chunked_log_weights(model: nn.Module, guide: nn.Module | None, split: Split,
         q = fit_gaussian(model, x) if guide is None else guide
         rows = max(1, _ROWS // len(x))
         counts = [min(rows, particles - done) for done in range(0, particles, rows)]
-        with isolated():
+        with isolated(), evaluation_mode(model, q):
             weights = torch.cat([log_weights(model, q, x, count).double() for count in counts])
         yield weights
 
@@ -102,6 +103,7 @@ def evaluate(
     marginal: Sequence[str] = ("importance",),
     limit: int | None = None,
     seed: int = 0,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Evaluates a pair: its bound and estimates of its marginal likelihood, in nats per datapoint.
 
@@ -114,13 +116,19 @@ def evaluate(
         marginal: Estimators of the marginal likelihood, by name or path.
         limit: Take the first datapoints only.
         seed: The seed of the draws.
+        force: Whether estimators go on where they would decline.
 
     Returns:
         `data`, `binarize`, `split`, `datapoints`, `bound`, `bound_se` and, under the name of each estimator,
         its `log_px`, `se` and details. The standard errors are those of the Monte Carlo draws. What is not
         known, with a single particle for example, is None.
+
+    Raises:
+        InputError: If there is no such split or estimator, or no particle.
     """
-    estimators = {name: _estimator(name, particles) for name in marginal}
+    if split not in ("train", "test") or particles < 1:
+        raise InputError(f"split {split}, particles {particles} is not possible: give train or test, and at least 1")
+    estimators = {name: _estimator(name, particles=particles, force=force) for name in marginal}
     data = getattr(dataset, split).head(limit)
     mean, se = bound(model, guide, data, min(particles, 100), seed)
     result: dict[str, Any] = {
@@ -142,12 +150,15 @@ def evaluate(
 def _known(result: dict[str, Any]) -> dict[str, Any]:
     """Puts None, which JSON has a word for, in the place of what is not a number."""
     return {
-        name: _known(value) if isinstance(value, dict) else None if value != value else value
+        name: _known(value)
+        if isinstance(value, dict)
+        else value
+        if not isinstance(value, float) or math.isfinite(value)
+        else None
         for name, value in result.items()
     }
 
 
-def _estimator(name: str, particles: int) -> Any:
+def _estimator(name: str, **options: Any) -> Any:
     part = parts.find("marginal", name)
-    shared: dict[str, Any] = {"particles": particles} if parts.takes(part, "particles") else {}
-    return parts.build("marginal", part, **shared)
+    return parts.build("marginal", part, **{key: value for key, value in options.items() if parts.takes(part, key)})

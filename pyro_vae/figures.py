@@ -15,15 +15,17 @@ from torch import Tensor
 
 from pyro_vae import generate
 from pyro_vae.device import seeded
-from pyro_vae.errors import InputError, RunError
+from pyro_vae.errors import InputError
+from pyro_vae.folder import replace_file
 from pyro_vae.run import Run
 
 
 def all_of(run: Run) -> list[Path]:
     """Draws every picture that the run has into its folder; returns their paths."""
-    paths = [curve(run), sample(run), reconstruct(run)]
-    with suppress(InputError):  # the manifold is for two latents
-        paths.append(manifold(run))
+    paths = []
+    for draw in (curve, sample, reconstruct, manifold):
+        with suppress(InputError):  # the manifold is for two latents, and a likelihood may have no mean
+            paths.append(draw(run))
     return paths
 
 
@@ -134,7 +136,7 @@ def manifold(run: Run, side: int = 20, path: Path | None = None) -> Path:
 def _title(run: Run) -> str:
     s = run.settings
     grey = "" if s.binarize == "none" else f", {s.binarize} binarisation"
-    name = Path(s.data).stem
+    name = Path(s.data).stem.replace("$", r"\$")  # no mathematics
     return f"{name}{grey}: {Path(s.model).stem} model, {Path(s.inference).stem}, {s.latent} latents"
 
 
@@ -165,8 +167,7 @@ def _show(axes: Axes, images: Tensor | Sequence[Tensor], run: Run, columns: int)
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    try:
-        figure.savefig(path, dpi=150, bbox_inches="tight")
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be written: {error}") from error
+    if path.suffix.lower() != ".png" or not path.parent.is_dir():
+        raise InputError(f"--out {path} is not possible: give the name of a .png file in a folder that exists")
+    replace_file(path, lambda beside: figure.savefig(beside, dpi=150, bbox_inches="tight", format="png"))
     return path

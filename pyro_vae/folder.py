@@ -7,6 +7,7 @@ __all__ = [
     "read_metrics",
     "read_record",
     "read_weights",
+    "replace_file",
     "require_free",
     "write_checkpoint",
     "write_metrics",
@@ -33,16 +34,17 @@ from torch import nn
 from pyro_vae.errors import InputError, RunError
 
 FORMAT = 1
+PICTURES = ("curve.png", "samples.png", "reconstructions.png", "manifold.png")
 METRICS = ("samples", "seconds", "train_bound", "test_bound")
 
 
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     """Writes a file beside its place and renames it, so that a reader finds the old one or the new one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(beside)
         beside.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise RunError(f"{path} cannot be written: {error}") from error
     finally:
         beside.unlink(missing_ok=True)
@@ -64,18 +66,19 @@ def require_free(folder: Path, overwrite: bool) -> None:
 
 
 def create(folder: Path) -> None:
-    """Creates the folder of a new run, in the place of an old run."""
+    """Creates the folder of a new run; of an old run there, its own files are removed and no others."""
     try:
-        if (folder / "run.toml").is_file():
-            shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        for name in ("metrics.csv", "weights.safetensors", "checkpoint.pt", *PICTURES):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / "parts", ignore_errors=True)
     except OSError as error:
-        raise InputError(f"--out {folder} cannot be created: {error.strerror}") from error
+        raise InputError(f"--out {folder} cannot be written: {error.strerror}") from error
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Writes `run.toml`."""
-    _replace(folder / "run.toml", lambda path: path.write_text(tomli_w.dumps(dict(record)), encoding="utf-8"))
+    replace_file(folder / "run.toml", lambda path: path.write_text(tomli_w.dumps(dict(record)), encoding="utf-8"))
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -88,10 +91,13 @@ def read_record(folder: Path) -> dict[str, Any]:
         record = tomllib.loads((folder / "run.toml").read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{folder} is not a run folder: it has no readable run.toml") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{folder}/run.toml is damaged: {error}") from error
     if record.get("format") != FORMAT:
         raise InputError(f"{folder}/run.toml has format {record.get('format')}, not {FORMAT}: train the run anew")
+    data, settings = record.get("data"), record.get("settings")
+    if not (isinstance(settings, dict) and isinstance(data, dict) and isinstance(data.get("checksum"), str)):
+        raise InputError(f"{folder}/run.toml is damaged: it lacks its settings, or the checksum of its data")
     return record
 
 
@@ -102,7 +108,7 @@ def write_metrics(folder: Path, rows: Sequence[Sequence[float]]) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([METRICS, *rows])
 
-    _replace(folder / "metrics.csv", write)
+    replace_file(folder / "metrics.csv", write)
 
 
 def read_metrics(folder: Path) -> list[list[float]]:
@@ -125,11 +131,11 @@ def read_metrics(folder: Path) -> list[list[float]]:
 def write_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
     """Writes `weights.safetensors`, with the names `model.*` and `guide.*`."""
     tensors = {
-        f"{part}.{name}": value.contiguous()
+        f"{part}.{name}": value.clone().contiguous()  # tied weights are saved twice: the format shares none
         for part, module in modules.items()
         for name, value in module.state_dict().items()
     }
-    _replace(folder / "weights.safetensors", lambda path: save_file(tensors, path))
+    replace_file(folder / "weights.safetensors", lambda path: save_file(tensors, path))
 
 
 def read_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
@@ -152,7 +158,7 @@ def read_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
 
 def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """Writes `checkpoint.pt`: tensors and primitives only."""
-    _replace(folder / "checkpoint.pt", lambda path: torch.save({"format": FORMAT, **state}, path))
+    replace_file(folder / "checkpoint.pt", lambda path: torch.save({"format": FORMAT, **state}, path))
 
 
 def read_checkpoint(folder: Path, device: torch.device) -> dict[str, Any]:
@@ -168,4 +174,6 @@ def read_checkpoint(folder: Path, device: torch.device) -> dict[str, Any]:
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise InputError(f"{path} cannot be read: {reason}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise InputError(f"{path} is no checkpoint of format {FORMAT}: train the run anew")
     return state

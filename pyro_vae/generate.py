@@ -11,20 +11,25 @@ from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
-from pyro_vae.elbo import isolated, sample_sites, traces
+from pyro_vae.elbo import evaluation_mode, isolated, sample_sites, traces
 from pyro_vae.errors import InputError
 from pyro_vae.local import fit_gaussian
 
 
 def _observed_mean(trace: Trace) -> Tensor:
-    (site,) = (site for site in sample_sites(trace).values() if site["name"] == "x")
-    return site["fn"].mean
+    likelihood = sample_sites(trace)["x"]["fn"]
+    try:
+        return likelihood.mean
+    except NotImplementedError as error:
+        raise InputError(
+            f"a picture needs a likelihood with a mean, and {type(likelihood).__name__} has none"
+        ) from error
 
 
 @torch.no_grad()
 def prior_means(model: Callable[..., Any], size: int) -> Tensor:
     """Returns means of p(x | z) for draws z from the prior, with shape `(size, features)` (Figure 5)."""
-    with isolated():
+    with isolated(), evaluation_mode(model):
         return _observed_mean(poutine.trace(model).get_trace(None, size=size))
 
 
@@ -35,7 +40,7 @@ def reconstructions(model: nn.Module, guide: nn.Module | None, x: Tensor) -> Ten
     Without a guide, q is a Gaussian fitted to the posterior of each datapoint.
     """
     q = fit_gaussian(model, x) if guide is None else guide
-    with isolated():
+    with isolated(), evaluation_mode(model, q):
         return _observed_mean(traces(model, q, x)[0])
 
 
@@ -51,7 +56,7 @@ def at(model: Callable[..., Any], latents: dict[str, Tensor]) -> Tensor:
         The means, with shape `(size, features)`.
     """
     size = len(next(iter(latents.values())))
-    with isolated():
+    with isolated(), evaluation_mode(model):
         return _observed_mean(poutine.trace(poutine.condition(model, latents)).get_trace(None, size=size))
 
 
@@ -71,7 +76,7 @@ def unit_square(model: Callable[..., Any], side: int) -> dict[str, Tensor]:
     Raises:
         InputError: If the model has other latent sites, or a prior without an inverse CDF.
     """
-    with isolated():
+    with isolated(), evaluation_mode(model):
         sites = sample_sites(poutine.trace(model).get_trace(None, size=1))
     latent = {name: site for name, site in sites.items() if name != "x"}
     shapes = {name: tuple(site["fn"].event_shape) for name, site in latent.items()}

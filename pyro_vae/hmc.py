@@ -105,15 +105,16 @@ class HMC:
     def warm_up(self, transitions: int) -> None:
         """Moves the chains while their step sizes are tuned, and freezes these.
 
-        The gains fall as :math:`t^{-0.6}`, and the last step sizes are geometric means over the latter half
-        (Polyak & Juditsky, 1992).
+        A third of the transitions goes with a constant gain, which reaches step sizes of any order. Then the gains
+        fall as :math:`t^{-0.6}`, and the last step sizes are geometric means over the latter half (Polyak & Juditsky,
+        1992).
 
         Arguments:
             transitions: The number of transitions.
         """
         log_steps = []
         for t in range(1, transitions + 1):
-            self.adapt(self.transition().acceptance, gain=2.0 * t**-0.6)
+            self.adapt(self.transition().acceptance, gain=2.0 * max(1, t - transitions // 3) ** -0.6)
             log_steps.append(self.log_step)
         if log_steps:
             self.log_step = torch.stack(log_steps[transitions // 2 :]).mean(0)

@@ -17,7 +17,12 @@ def linear(inputs: int, outputs: int, std: float = 0.01, bias_std: float = 0.01)
         outputs: The number of outputs.
         std: The standard deviation of the weights.
         bias_std: The standard deviation of the biases.
+
+    Raises:
+        ValueError: If a number is below 1.
     """
+    if min(inputs, outputs) < 1:
+        raise ValueError(f"a layer of {inputs} inputs and {outputs} outputs has no weights: give at least 1 of each")
     layer = nn.Linear(inputs, outputs)
     nn.init.normal_(layer.weight, 0.0, std)
     nn.init.normal_(layer.bias, 0.0, bias_std)

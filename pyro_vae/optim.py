@@ -1,6 +1,6 @@
 r"""How the paper follows a gradient: Adagrad with a warm-up, a prior on the weights; and torch's own optimisers."""
 
-__all__ = ["WarmupAdagrad", "descend", "optimizer", "set_step_size", "weight_prior"]
+__all__ = ["WarmupAdagrad", "check_scale", "descend", "optimizer", "set_step_size", "weight_prior"]
 
 import inspect
 from collections.abc import Iterable
@@ -11,6 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pyro_vae.errors import InputError
+
+WARMUP = 101
+"""The first steps of the author's Adagrad that move nothing."""
 
 
 class WarmupAdagrad(Optimizer):
@@ -28,7 +31,7 @@ class WarmupAdagrad(Optimizer):
         eps: :math:`\epsilon`, inside the root.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float = 0.02, warmup: int = 101, eps: float = 1e-8) -> None:
+    def __init__(self, params: Iterable[Tensor], lr: float = 0.02, warmup: int = WARMUP, eps: float = 1e-8) -> None:
         super().__init__(params, {"lr": lr, "warmup": warmup, "eps": eps, "steps": 0})
 
     @torch.no_grad()
@@ -48,7 +51,7 @@ class WarmupAdagrad(Optimizer):
                     parameter.addcdiv_(gradient, scale, value=-group["lr"])
 
 
-def optimizer(name: str, parameters: Iterable[Tensor], step_size: float, warmup: int = 101) -> Optimizer:
+def optimizer(name: str, parameters: Iterable[Tensor], step_size: float, warmup: int = WARMUP) -> Optimizer:
     """Creates an optimiser by its name.
 
     Arguments:
@@ -64,7 +67,8 @@ def optimizer(name: str, parameters: Iterable[Tensor], step_size: float, warmup:
     if name == "adagrad":
         return WarmupAdagrad(parameters, lr=step_size, warmup=warmup)
     found = {n: c for n, c in vars(torch.optim).items() if _usable(c)}
-    match = found.get(name) or {n.lower(): c for n, c in found.items()}.get(name.lower())
+    # `ADAGRAD` could be either.
+    match = found.get(name) or {n.lower(): c for n, c in found.items() if n != "Adagrad"}.get(name.lower())
     if match is None:
         raise InputError(f"--optimizer {name} is unknown: choose from adagrad, {', '.join(sorted(found))}")
     try:
@@ -88,6 +92,17 @@ def set_step_size(optimizer: Optimizer, step_size: float) -> None:
     """Sets the step size of an optimiser, whose loaded state has brought another."""
     for group in optimizer.param_groups:
         group["lr"] = step_size
+
+
+def check_scale(scale: float) -> float:
+    """Returns the standard deviation of a prior on weights.
+
+    Raises:
+        InputError: If it is none.
+    """
+    if not isinstance(scale, int | float) or not scale > 0:
+        raise InputError(f"weight_prior {scale} is not possible: give a standard deviation above 0, inf for no prior")
+    return scale
 
 
 def descend(optimizer: Optimizer, loss: Tensor) -> None:

@@ -43,7 +43,9 @@ def names(kind: str) -> list[str]:
 
 def _files(kind: str) -> list[str]:
     modules = pkgutil.iter_modules(import_module(_SHELVES[kind]).__path__)
-    return sorted(module.name for module in modules if not module.ispkg and module.name != "base")
+    return sorted(
+        module.name for module in modules if not module.ispkg and module.name[0] != "_" and module.name != "base"
+    )
 
 
 def _on_shelf(kind: str, name: str) -> type[Any]:
@@ -93,7 +95,7 @@ def _load(path: Path, kind: str) -> ModuleType:
     sys.modules[spec.name] = module  # dataclasses and pickles look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"--{kind} {path} cannot be imported: {type(error).__name__}: {error}") from error
     return module
 
@@ -144,6 +146,6 @@ def build(kind: str, part: type[Any], *given: Any, own: Mapping[str, Any] | None
         return part(*given, **{**shared, **own})
     except InputError:
         raise
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{kind} {part.__name__} cannot be built: {reason}") from error
+        raise InputError(f"{kind} {part.__name__} cannot be built: {type(error).__name__}: {reason}") from error

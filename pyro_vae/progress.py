@@ -49,6 +49,10 @@ class Progress:
     ) -> None:
         self.bar.stop()
 
+    def note(self, text: str) -> None:
+        """Prints a line of log."""
+        self.console.print(f"note: {text}", markup=False)
+
     def stepped(self, clock: Clock, learner: Learner) -> None:
         """Moves the bar, a few times a second."""
         if self.bar.disable or monotonic() - self.looked < _SECONDS:

@@ -2,29 +2,27 @@
 
 __all__ = ["Run", "train"]
 
-import filecmp
-import platform
-import shlex
-import sys
+import math
+import traceback
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from torch import nn
 
-from pyro_vae import __version__, assembly, evaluation, folder, parts
+from pyro_vae import assembly, evaluation, folder, parts, record
 from pyro_vae.data import Dataset
 from pyro_vae.device import resolve, seeded
-from pyro_vae.errors import InputError, Interrupted
+from pyro_vae.errors import InputError, Interrupted, RunError
+from pyro_vae.optim import WARMUP
 from pyro_vae.progress import Progress
 from pyro_vae.settings import Settings
 from pyro_vae.signals import collected
-from pyro_vae.training import Clock, Learner, fit
+from pyro_vae.training import Clock, Learner, fit, not_finite, require_finite
+from pyro_vae.trust import contents, copy, located
+from pyro_vae.trust import require as trust_files
 
-# What a resumed run may be given anew: how far and how fast, but not what it is.
-_RESUMABLE = ("samples", "step_size", "device", "data_dir")
 _CHECKPOINT_SECONDS = 60.0
 # An evaluation makes about this many draws of each split, from at most as many datapoints.
 _DRAWS = 10_000
@@ -66,14 +64,14 @@ class Run:
             InputError: If the folder, its files or the data are not what they should be.
         """
         path = Path(path)
-        record = folder.read_record(path)
-        copies = _copies(path, record)
-        if copies and not trust:
-            raise InputError(f"{path} holds a user's Python code, {_named(copies)}: read it, then give --trust")
-        settings = Settings.of(record["settings"], f"{path}/run.toml")
-        settings = replace(settings, device=device, data_dir=data_dir or settings.data_dir)
-        dataset = assembly.dataset(settings, resolve(device), record["data"]["checksum"])
-        model, guide = assembly.pair(settings, dataset, copies)
+        written = folder.read_record(path)
+        settings = Settings.of(written["settings"], f"{path}/run.toml")
+        trust_files(path, settings, trust)
+        settings = replace(settings, device=device, data_dir=data_dir or record.used_data_dir(settings, written))
+        where = resolve(device)
+        dataset = assembly.dataset(settings, where, written["data"]["checksum"])
+        with seeded(settings.seed, where):
+            model, guide = assembly.pair(located(path, settings), dataset)
         run = cls(path, settings, dataset, model, guide, folder.read_metrics(path))
         folder.read_weights(path, run.modules)
         return run
@@ -117,73 +115,89 @@ def train(
     """
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other: give one")
+    written: dict[str, Any] = {}
     if resume:
         if out is None:
             raise InputError("--resume needs the run folder: name it by --out")
         path = Path(out)
-        record = folder.read_record(path)
-        config = _resumed(record, settings)
-        copies = _copies(path, record)
-        if not trust and not _named_anew(copies, settings):
-            raise InputError(f"{path} holds a user's Python code, {_named(copies)}: read it, then give --trust")
+        written = folder.read_record(path)
+        config = record.resumed(written, settings)
+        trust_files(path, config, trust, given=settings)
+        files: dict[str, bytes] = {}
     else:
-        record, copies = {}, {}
         config = assembly.with_guide_defaults(Settings.of(settings))
-        names = (config.data, config.model, config.inference)
-        path = Path(out or "runs") / ("" if out else "-".join([*(Path(n).stem for n in names), str(config.latent)]))
+        path = Path(out) if out is not None else record.default_path(config)
+        files = contents(config)
         folder.require_free(path, overwrite)
+        if overwrite:
+            record.require_outside(path, config)
     device = resolve(config.device)
-    dataset = assembly.dataset(config, device, record.get("data", {}).get("checksum"))
+    found = replace(config, data_dir=record.used_data_dir(config, written))
+    dataset = assembly.dataset(found, device, written["data"]["checksum"] if resume else None)
     if config.batch > len(dataset.train):
         raise InputError(f"--batch {config.batch} is more than the {len(dataset.train)} training datapoints: lower it")
-    with seeded(config.seed, device):
-        model, guide = assembly.pair(config, dataset, copies)
-        learner = assembly.learner(config, model, guide, dataset)
+    with seeded(config.seed, device), collected() as signals:
+        own = located(path, config) if resume else config
+        model, guide = assembly.pair(own, dataset)
+        learner = assembly.learner(own, model, guide, dataset)
         run = Run(path, config, dataset, model, guide, metrics=[])
-        clock = Clock()
-        if resume:
-            clock = _restore(run, learner)
-        else:
+        clock = _restore(run, learner) if resume else Clock()
+        if not resume:
             folder.create(path)
-            copies = _copy_parts(path, config)
-        folder.write_record(path, _record(run, copies))
-        _train(run, learner, clock, progress)
+        folder.write_record(path, record.describe(config, dataset, written))
+        copy(files, path)
+        _train(run, learner, clock, progress, signals)
     return run
 
 
-def _train(run: Run, learner: Learner, clock: Clock, progress: bool) -> None:
+def _train(run: Run, learner: Learner, clock: Clock, progress: bool, signals: list[int]) -> None:
     most = _DRAWS if run.guide is not None else _FITTED
     splits = [split.some(most) for split in (run.dataset.train, run.dataset.test)]
     saved = monotonic()
 
     def checkpoint() -> None:
         nonlocal saved
+        require_finite(learner, clock.samples)  # the last finite checkpoint stays
         saved = monotonic()
         state: dict[str, Any] = {part: module.state_dict() for part, module in run.modules.items()}
         state |= {"learner": learner.state_dict(), "clock": asdict(clock), "metrics": run.metrics}
         folder.write_checkpoint(run.path, state)
         folder.write_weights(run.path, run.modules)
 
-    with Progress(run.settings.samples, clock.samples, shown=progress) as shown, collected() as received:
+    with Progress(run.settings.samples, clock.samples, shown=progress) as shown:
 
         def on_evaluation(clock: Clock) -> None:
             bounds = [
                 evaluation.bound(run.model, run.guide, split, -(-_DRAWS // len(split)), run.settings.seed).mean
                 for split in splits
             ]
+            if not all(map(math.isfinite, bounds)):
+                raise not_finite("bound", learner, clock.samples)
             run.metrics.append([clock.samples, round(clock.seconds, 3), *bounds])
             folder.write_metrics(run.path, run.metrics)
             shown.evaluated(clock, *bounds)
 
         def on_step(clock: Clock) -> None:
-            if received or monotonic() - saved > _CHECKPOINT_SECONDS:
+            if signals or monotonic() - saved > _CHECKPOINT_SECONDS:
                 checkpoint()
-            if received:
-                raise Interrupted(received[0])
+            if signals:
+                raise Interrupted(signals[0])
             shown.stepped(clock, learner)
 
+        checkpoint()
         folder.write_metrics(run.path, run.metrics)
-        fit(learner, run.settings.samples, clock=clock, on_evaluation=on_evaluation, on_step=on_step)
+        settings = run.settings
+        warmup = WARMUP * settings.batch if parts.takes(type(learner), "batch") else 0
+        if settings.optimizer == "adagrad" and settings.samples <= warmup:
+            shown.note(f"the paper's Adagrad moves nothing in its first {WARMUP} steps: give --samples above {warmup}")
+        try:
+            fit(learner, run.settings.samples, clock=clock, on_evaluation=on_evaluation, on_step=on_step)
+        except (InputError, RunError, Interrupted):
+            raise
+        except Exception as error:  # a user's part may fail in any way, at any time
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            reason = f"{type(error).__name__}: {str(error).partition('\n')[0]} ({Path(at.filename).name}:{at.lineno})"
+            raise RunError(f"the run failed after {clock.samples} samples: {reason}") from error
         checkpoint()
 
 
@@ -193,75 +207,13 @@ def _restore(run: Run, learner: Learner) -> Clock:
         for part, module in run.modules.items():
             module.load_state_dict(state[part])
         learner.load_state_dict(state["learner"])
-        run.metrics.extend(state["metrics"])
-        return Clock(**state["clock"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        run.metrics.extend([int(samples), *map(float, values)] for samples, *values in state["metrics"])
+        clock = Clock(int(state["clock"]["samples"]), float(state["clock"]["seconds"]))
+    except Exception as error:  # whatever a foreign or damaged checkpoint may hold
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{run.path}/checkpoint.pt does not fit the run: {reason}") from error
-
-
-def _resumed(record: dict[str, Any], given: dict[str, Any]) -> Settings:
-    """The settings of a run that goes on, with those changed that may be."""
-    old = Settings.of(record["settings"])
-    new = Settings.of({**record["settings"], **given})
-    for name, value in asdict(new).items():
-        if name not in _RESUMABLE and value != getattr(old, name):
-            raise InputError(
-                f"--{name.replace('_', '-')} {value} cannot be given to a resumed run, which has "
-                f"{getattr(old, name)}: leave it out, or train a new run"
-            )
-    return new
-
-
-def _copy_parts(path: Path, settings: Settings) -> dict[str, str]:
-    """Copies the parts that are a user's files into the run folder; returns them by kind."""
-    copies = {}
-    for kind in ("model", "prior", "guide", "inference"):
-        spec = getattr(settings, kind)
-        if parts.is_file(spec):
-            file, name = parts.split_spec(spec)
-            copy = path / "parts" / f"{kind}.py"
-            copy.parent.mkdir(exist_ok=True)
-            copy.write_bytes(file.read_bytes())
-            copies[kind] = f"{copy}:{name}" if name else str(copy)
-    return copies
-
-
-def _copies(path: Path, record: dict[str, Any]) -> dict[str, str]:
-    return {kind: str(path / spec) for kind, spec in record.get("copies", {}).items()}
-
-
-def _named(copies: dict[str, str]) -> str:
-    return ", ".join(copies.values())
-
-
-def _named_anew(copies: dict[str, str], given: dict[str, Any]) -> bool:
-    """Whether the user has named, in this call, files that equal the copies."""
-    return all(
-        parts.is_file(given.get(kind, ""))
-        and filecmp.cmp(parts.split_spec(given[kind])[0], parts.split_spec(spec)[0], shallow=False)
-        for kind, spec in copies.items()
-    )
-
-
-def _record(run: Run, copies: dict[str, str]) -> dict[str, Any]:
-    data = run.dataset
-    return {
-        "format": folder.FORMAT,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "device": str(data.train.device),
-        "settings": run.settings.table(),
-        "copies": {kind: str(Path(spec).relative_to(run.path)) for kind, spec in copies.items()},
-        "data": {
-            "checksum": data.checksum,
-            "train": len(data.train),
-            "test": len(data.test),
-            "image_shape": list(data.image_shape),
-            "binarize": data.binarize,
-        },
-        "versions": {
-            "pyro-vae": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "pyro-ppl", "numpy")},
-        },
-    }
+        raise InputError(f"{run.path}/checkpoint.pt does not fit the run: {type(error).__name__}: {reason}") from error
+    if clock.samples > run.settings.samples:
+        raise InputError(
+            f"--samples {run.settings.samples} is less than the {clock.samples} that the run has seen: give more"
+        )
+    return clock

@@ -3,7 +3,7 @@
 Nothing here needs torch, so that the command line can answer at once.
 """
 
-__all__ = ["BINARIZE", "KL", "SHELF_OPTIONS", "Settings", "read_toml", "whole"]
+__all__ = ["BINARIZE", "KL", "PARTS", "Settings", "read_toml", "whole"]
 
 import difflib
 import math
@@ -17,7 +17,7 @@ from pyro_vae.errors import InputError
 
 BINARIZE = ("none", "threshold", "static", "dynamic")
 KL = ("sampled", "analytic")
-SHELF_OPTIONS = ("model", "prior", "guide", "inference")
+PARTS = ("model", "prior", "guide", "inference")
 
 Options = dict[str, dict[str, Any]]
 
@@ -65,13 +65,15 @@ class Settings:
             value, choices = getattr(self, entry.name), entry.metadata.get("choices")
             if choices and value not in choices:
                 raise InputError(f"{_flag(entry.name)} {value} is unknown: choose from {', '.join(choices)}")
-            if entry.type in ("str", str) and not (isinstance(value, str) and value):
+            if entry.type in ("str", str, str | None) and not (
+                (isinstance(value, str) and value) or (value is None and entry.default is None)
+            ):
                 raise InputError(f"{_flag(entry.name)} {value!r} is not possible: give a name or path")
         if not isinstance(self.set, Mapping):
             raise InputError("set is a table in a configuration file: [set.model], for example")
         for part, options in self.set.items():
-            if part not in SHELF_OPTIONS or not isinstance(options, Mapping):
-                raise InputError(f"--set {part} is unknown: set KEY=VALUE of {', '.join(SHELF_OPTIONS)}")
+            if part not in PARTS or not isinstance(options, Mapping):
+                raise InputError(f"set.{part} is not possible: set KEY=VALUE in a table of {', '.join(PARTS)}")
 
     @classmethod
     def of(cls, given: Mapping[str, Any], where: str = "the call") -> "Settings":
@@ -97,15 +99,16 @@ class Settings:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def whole(name: str, value: Any, least: int = 1) -> int:
+def whole(name: str, value: Any, least: int = 1, most: int = 2**53) -> int:
     """Reads a whole number, which may be written `1e6`.
 
     Raises:
-        InputError: If the value is none, or below the least one.
+        InputError: If the value is none, or not between the least and the most.
     """
     number = _real(value)
-    if not (least <= number < 2**53 and number.is_integer()):
-        raise InputError(f"{_flag(name)} {value} is not possible: give a whole number of at least {least}")
+    if not (least <= number <= most and number.is_integer()):
+        bounds = f"of at least {least}" if most == 2**53 else f"from {least} to {most}"
+        raise InputError(f"{_flag(name)} {value} is not possible: give a whole number {bounds}")
     return int(number)
 
 
@@ -119,7 +122,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not a TOML file: {error}") from error
     settings = content.get("settings", content)
     if not isinstance(settings, dict):

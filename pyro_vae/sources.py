@@ -8,7 +8,6 @@ from collections.abc import Callable
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,16 +85,18 @@ def _provide(data: str, folder: Path, files: dict[str, str], download: Callable[
     """Makes sure that files with the given checksums lie in the folder."""
     if not all((folder / name).is_file() for name in files):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
             # A folder beside the files, so that only whole and checked ones are renamed into place.
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as temporary:
                 download(Path(temporary))
                 for name, checksum in files.items():
                     if _checksum(Path(temporary) / name) != checksum:
                         raise RuntimeError(f"{name} came with another checksum")
+                folder.mkdir(exist_ok=True)
+                for name in files:
                     (Path(temporary) / name).replace(folder / name)
-        except (OSError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[-1]
+        except (OSError, RuntimeError, EOFError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
             raise InputError(
                 f"--data {data} cannot be downloaded ({reason}): put {', '.join(files)} into {folder}, "
                 "or name the folder of the data by --data-dir or PYRO_VAE_DATA"
@@ -139,8 +140,8 @@ def user_array(path: Path) -> Source:
                 arrays = [archive["train"], archive["test"]]
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    except Exception as error:  # NumPy and zipfile have many words for a damaged file
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"--data {path} cannot be read as a NumPy array: {reason}") from error
     arrays = [_checked(array, path) for array in arrays]
     if arrays[0].shape[1:] != arrays[-1].shape[1:] or arrays[0].dtype != arrays[-1].dtype:
@@ -155,13 +156,17 @@ def user_array(path: Path) -> Source:
     return Source(train, test, image_shape, checksum, 256 if train.dtype == np.uint8 else 1)
 
 
-def _checked(array: Array, path: Path) -> Array:
+def _checked(array: Any, path: Path) -> Array:
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"--data {path} holds something else than arrays: write it with numpy.savez")
     if array.ndim not in (2, 3) or array.size == 0:
         raise InputError(
             f"--data {path} has shape {array.shape}: give (datapoints, features) or (datapoints, height, width), "
             "none of them 0"
         )
     if array.dtype == np.uint8:
+        if array.max() <= 1:
+            raise InputError(f"--data {path} has bytes of 0 and 1 only, which are divided by 256: store it as bool")
         return array
     if array.dtype.kind not in "fb":
         raise InputError(f"--data {path} has values of type {array.dtype}: give uint8 or real values in [0, 1]")

@@ -1,17 +1,18 @@
 """The training loop. Its clock counts datapoint evaluations, the x-axis of the paper's figures."""
 
-__all__ = ["Clock", "Learner", "fit", "schedule"]
+__all__ = ["Clock", "Learner", "fit", "not_finite", "require_finite", "schedule"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
 
+import torch
 from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_vae.data import Split
-from pyro_vae.elbo import isolated, sample_sites, site_log_prob, traces
+from pyro_vae.elbo import evaluation_mode, isolated, sample_sites, site_log_prob, traces
 from pyro_vae.errors import RunError
 
 # Cycles of updates between two looks at the loss, each a read from the device.
@@ -80,7 +81,7 @@ def fit(
         The clock.
 
     Raises:
-        RunError: If the loss is not finite.
+        RunError: If the loss or a parameter is not finite.
     """
     clock = Clock() if clock is None else clock
     if clock.samples == 0 and on_evaluation:
@@ -93,7 +94,7 @@ def fit(
         cycles += 1
         evaluate = clock.samples >= due[0]
         if evaluate or cycles % _LOOK == 0:
-            _require_finite(learner, clock.samples)
+            require_finite(learner, clock.samples)
         clock.seconds += perf_counter() - started
         if evaluate:
             due = [point for point in due if point > clock.samples]
@@ -104,18 +105,26 @@ def fit(
     return clock
 
 
-def _require_finite(learner: Learner, samples: int) -> None:
-    if learner.loss.isfinite():
-        return
-    parts = {"model": learner.model} | ({} if learner.guide is None else {"guide": learner.guide})
-    broken = [
-        f"{part}.{name}"
-        for part, module in parts.items()
-        for name, parameter in module.named_parameters()
-        if not parameter.isfinite().all()
-    ]
+def require_finite(learner: Learner, samples: int) -> None:
+    """Checks that the loss and all parameters are finite, with one read from the device.
+
+    Arguments:
+        learner: The learning algorithm.
+        samples: How far it has come, for the message.
+
+    Raises:
+        RunError: If they are not.
+    """
+    checks = [learner.loss, *_parameters(learner).values()]
+    if not torch.stack([value.isfinite().all() for value in checks]).all():
+        raise not_finite("loss", learner, samples)
+
+
+def not_finite(what: str, learner: Learner, samples: int) -> RunError:
+    """Returns the error that names the sites and the parameters that are not finite, and the likely mend."""
+    broken = [name for name, value in _parameters(learner).items() if not value.isfinite().all()]
     x = learner.data.first(100)
-    with isolated():
+    with isolated(), evaluation_mode(learner.model, learner.guide):
         if learner.guide is None:
             found = [poutine.trace(learner.model).get_trace(x)]
         else:
@@ -126,10 +135,16 @@ def _require_finite(learner: Learner, samples: int) -> None:
             for name, site in sample_sites(trace).items()
             if not site_log_prob(site).isfinite().all()
         ]
-    raise RunError(
-        f"the loss is not finite after {samples} samples (sites: {_listed(sites)}; parameters: {_listed(broken)}): "
-        "lower --step-size, and give a Gaussian likelihood a floor, --set model.min_log_variance=-10"
+    floor = ", and give the variance a floor, --set model.min_log_variance=-10"
+    return RunError(
+        f"the {what} is not finite after {samples} samples (sites: {_listed(sites)}; parameters: {_listed(broken)}): "
+        f"lower --step-size{floor if hasattr(learner.model, 'min_log_variance') else ''}"
     )
+
+
+def _parameters(learner: Learner) -> dict[str, Tensor]:
+    parts = {"model": learner.model} | ({} if learner.guide is None else {"guide": learner.guide})
+    return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.named_parameters()}
 
 
 def _listed(names: list[str]) -> str:

@@ -23,6 +23,6 @@ for name in ("models", "guides", "inference"):
     assert importlib.util.find_spec(name) is None, name
     assert importlib.util.find_spec(f"pyro_vae.{name}") is not None, name
 PYTHON
-.venv/bin/pyro-vae train --samples 2000 --out run
+.venv/bin/pyro-vae train --samples 20000 --out run
 .venv/bin/python -m pyro_vae evaluate run --limit 10 --json
 echo "the wheel $(basename "$wheel") works on its own"

@@ -223,3 +223,62 @@ def test_guides_without_reparameterisation_go_by_the_score_function():
     assert log_weights(_CoinModel(), guide, x).shape == (1, 500)
     with pytest.raises(InputError, match="kl = analytic needs a reparameterised guide"):
         AEVB(_CoinModel(), guide, Split(x), kl="analytic")
+
+
+class _CrossedModel(nn.Module):
+    """p(z2) p(z1|z2), where the guide draws z1 first."""
+
+    def forward(self, x=None, size=None):
+        with pyro.plate("data", size if x is None else len(x), dim=-1):
+            z2 = pyro.sample("z2", dist.Normal(0.0, 1.0))
+            z1 = pyro.sample("z1", dist.Normal(z2.unsqueeze(-1).expand(*z2.shape, 2), 1.0).to_event(1))
+            return pyro.sample("x", dist.Normal(z1.sum(-1, keepdim=True) * torch.ones(12), 1.0).to_event(1), obs=x)
+
+
+def test_a_closed_form_is_refused_where_it_would_be_wrong(pixels):
+    with pytest.raises(InputError, match=r"kl = analytic needs guide and model to sample in one order"):
+        AEVB(_CrossedModel(), _TwoLayerGuide(), pixels, kl="analytic")
+    AEVB(_CrossedModel(), _TwoLayerGuide(), pixels).step()
+
+
+class _UnnamedGuide(_ConstrainedGuide):
+    def __init__(self):
+        PyroModule.__init__(self)
+        self.scale = PyroParam(torch.ones(2), constraint=constraints.positive)
+
+
+class _UnnamedModel(PyroModule):
+    def __init__(self):
+        super().__init__()
+        self.scale = PyroParam(torch.ones(12), constraint=constraints.positive)
+
+    def forward(self, x=None, size=None):
+        with pyro.plate("data", size if x is None else len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            loc = z.sum(-1, keepdim=True) * torch.ones(12)
+            return pyro.sample("x", dist.Normal(loc, self.scale.sum()).to_event(1), obs=x)
+
+
+def test_parameters_that_would_merge_in_pyros_store_are_refused(pixels):
+    with pytest.raises(InputError, match="share the name of a PyroParam"):
+        AEVB(_UnnamedModel(), _UnnamedGuide(), pixels)
+
+
+class _NormedGuide(GaussianGuide):
+    def __init__(self):
+        super().__init__(12, 2, hidden=5)
+        self.norm = nn.BatchNorm1d(12)
+
+    def posterior(self, x):
+        return super().posterior(self.norm(x))
+
+
+def test_looking_at_a_model_changes_nothing_in_it(pixels):
+    model, guide = BernoulliModel(12, 2, hidden=5), _NormedGuide()
+    before = {name: value.clone() for name, value in guide.state_dict().items()}
+    bound(model, guide, pixels, particles=3)
+    learner = AEVB(model, guide, pixels, batch=10)
+    assert all(torch.equal(value, before[name]) for name, value in guide.state_dict().items())
+    assert guide.training
+    learner.step()
+    assert guide.norm.num_batches_tracked == 1

@@ -207,6 +207,127 @@ def test_a_changed_copy_is_not_trusted(cli):
     assert cli("train", "--resume", "--out", "run", "--model", "own.py").status == 2
 
 
+def test_a_run_folder_cannot_name_code_that_it_does_not_hold(cli, tmp_path):
+    (tmp_path / "evil.py").write_text("raise SystemExit('this ran')")
+    for kind in ("model", "prior", "guide", "inference"):
+        cli("train", *TINY, "--out", kind)
+        record = Path(kind, "run.toml")
+        lines = record.read_text().splitlines()
+        changed = [f'{kind} = "{tmp_path}/evil.py"' if line.startswith(f"{kind} =") else line for line in lines]
+        record.write_text("\n".join(changed))
+        for trust in ((), ("--trust",)):  # with it, there is no copy to be run
+            for command in (("evaluate", kind), ("train", "--resume", "--out", kind)):
+                result = cli(*command, *trust)
+                assert result.status == 2
+                assert "this ran" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return undefined", "NameError"),
+        ("assert False", "AssertionError"),
+        ("return {}['key']", "KeyError"),
+    ],
+)
+def test_a_model_that_fails_at_once_is_the_users_mistake(cli, body, message):
+    Path("own.py").write_text(
+        "from pyro_vae.models.bernoulli import BernoulliModel\n"
+        f"class Own(BernoulliModel):\n    def likelihood(self, z):\n        {body}\n"
+    )
+    result = cli("train", *TINY, "--model", "own.py", "--out", "run")
+    assert result.status == 2
+    assert message in result.err
+    assert result.err.count("\n") == 1
+    assert not Path("run").exists()
+
+
+def test_a_model_that_fails_later_is_a_failed_run(cli):
+    Path("own.py").write_text(
+        "from pyro_vae.models.bernoulli import BernoulliModel\n"
+        "class Own(BernoulliModel):\n    calls = 0\n    def likelihood(self, z):\n"
+        "        Own.calls += 1\n        if Own.calls > 30:\n            raise IndexError('out of luck')\n"
+        "        return super().likelihood(z)\n"
+    )
+    result = cli("train", *TINY, "--model", "own.py", "--out", "run")
+    assert result.status == 1
+    *_, last = result.err.splitlines()
+    assert "the run failed after" in last
+    assert "IndexError: out of luck (model.py" in last or "(own.py:7)" in last
+
+
+def test_a_step_that_leaves_the_finite_numbers_is_a_failed_run(cli):
+    options = ("--optimizer", "sgd", "--step-size", "1e30", "--samples", "100", "--hidden", "5")
+    result = cli("train", *options, "--out", "run")
+    assert result.status == 1
+    assert "is not finite after 100 samples" in result.err
+    assert "min_log_variance" not in result.err  # a Bernoulli model has none
+    # The last finite checkpoint stays, and a smaller step goes on from it.
+    assert cli("train", "--resume", "--out", "run", "--step-size", "1e-6").status == 0
+
+
+def test_a_runs_data_are_found_from_elsewhere(cli, tmp_path, monkeypatch):
+    np.save("x.npy", np.random.default_rng(0).random((200, 9)))
+    cli("train", *TINY, "--data", "x.npy", "--out", "run")
+    monkeypatch.chdir("/")
+    assert cli("evaluate", tmp_path / "run", "--limit", "3").status == 0
+
+
+def test_overwriting_removes_nothing_but_the_old_run(cli):
+    cli("train", *TINY, "--out", "run")
+    Path("run/notes.txt").write_text("mine")
+    Path("own.py").write_text(OWN_MODEL)
+    assert cli("train", *TINY, "--model", "own.py", "--out", "run", "--overwrite").status == 0
+    assert Path("run/notes.txt").read_text() == "mine"
+    result = cli("train", *TINY, "--model", "run/parts/model.py", "--out", "run", "--overwrite")
+    assert result.status == 2
+    assert "lies in the run that --overwrite replaces" in result.err
+    assert cli("evaluate", "run", "--trust", "--limit", "3").status == 0
+
+
+def test_a_resumed_run_keeps_its_command_and_refuses_a_smaller_budget(cli):
+    cli("train", *TINY, "--out", "run")
+    command = tomllib.loads(Path("run/run.toml").read_text())["command"]
+    cli("train", "--resume", "--out", "run", "--samples", "3000")
+    assert tomllib.loads(Path("run/run.toml").read_text())["command"] == command
+    result = cli("train", "--resume", "--out", "run", "--samples", "1000")
+    assert result.status == 2
+    assert "--samples 1000 is less than the 3000 that the run has seen" in result.err
+
+
+@pytest.mark.parametrize(
+    ("inference", "data", "marginals"),
+    [
+        ("wake_sleep", "digits", ["importance"]),
+        ("wake_sleep", "frey", ["importance", "reciprocal"]),
+        ("wake_sleep", "mnist", ["importance"]),
+        ("mcem", "digits", ["importance", "ais"]),
+        ("mcem", "frey", ["importance"]),
+        ("mcem", "mnist", ["importance", "reciprocal", "ais"]),
+    ],
+)
+def test_the_baselines_train_evaluate_and_resume(cli, request, inference, data, marginals):
+    options = ["--data", data, "--hidden", "10", "--train-size", "200", "--inference", inference]
+    if data != "digits":
+        options += ["--data-dir", request.getfixturevalue("real_data")]
+    if data == "frey":
+        options += ["--model", "gaussian"]
+    # Six iterations of MCEM, or 180 minibatches of wake-sleep, and as many again.
+    for out, samples in (("whole", 36_000), ("part", 18_000)):
+        result = cli("train", *options, "--out", out, "--samples", samples)
+        assert result.status == 0, result.err
+    assert cli("train", "--resume", "--out", "part", "--samples", "36000").status == 0
+    assert _same(_weights("whole"), _weights("part"))
+    asked = [word for name in marginals for word in ("--marginal", name)]
+    result = cli("evaluate", "whole", "--limit", "3", "--particles", "30", *asked, "--json")
+    assert result.status == 0, result.err
+    values = json.loads(result.out)
+    assert values["bound"] < 0 or data == "frey"
+    detail = {"importance": "particles", "reciprocal": "acceptance", "ais": "temperatures"}
+    for name in marginals:
+        assert set(values[name]) >= {"log_px", "se", detail[name]}
+
+
 def test_data_describes_and_verifies(cli, real_data):
     result = cli("data", "frey", "--data-dir", real_data)
     assert result.status == 0
@@ -232,8 +353,8 @@ def _array(name, array):
         (("train", "--model", "nope"), "--model nope is unknown: choose from bernoulli, gaussian"),
         (("train", "--guide", "nope"), "--guide nope is unknown: choose from gaussian"),
         (("train", "--prior", "nope"), "--prior nope is unknown: choose from normal"),
-        (("train", "--inference", "nope"), "--inference nope is unknown: choose from aevb"),
-        (("train", "--model", "nope.py"), "--model nope.py is not there"),
+        (("train", "--inference", "nope"), "--inference nope is unknown: choose from aevb, mcem, wake_sleep"),
+        (("train", "--model", "nope.py"), "--model nope.py cannot be read: No such file"),
         (("train", "--data", "nope"), "--data nope is unknown: choose from digits, mnist, frey"),
         (("train", "--data", "nope.npy"), "nope.npy cannot be read"),
         (("train", "--latent", "0"), "--latent 0 is not possible"),
@@ -243,11 +364,22 @@ def _array(name, array):
         (("train", "--kl", "exact"), "--kl exact is unknown"),
         (("train", "--optimizer", "adma"), "--optimizer adma is unknown: choose from adagrad"),
         (("train", "--device", "cuda:7"), "--device cuda:7 is not there"),
-        (("train", "--device", "gpu"), "--device gpu is not there"),
+        (("train", "--device", "gpu"), "--device gpu is unknown: choose from auto, cpu, cuda"),
         (("train", "--set", "latent=3"), "--set latent=3 is not PART.KEY=VALUE"),
         (("train", "--set", "model.depth=3"), "--set model.depth is unknown: BernoulliModel takes hidden, prior"),
         (("train", "--set", "inference.L=3"), "--set inference.L is unknown: AEVB takes batch, step_size"),
         (("train", "--set", "model.hidden=-3"), "BernoulliModel cannot be built"),
+        (("train", "--set", "inference.kl=analytic"), "--set inference.kl is a setting of every run: give --kl"),
+        (("train", "--set", "inference.weight_prior=0"), "weight_prior 0 is not possible: give a standard deviation"),
+        (("train", "--set", "inference.weight_prior=nan"), "weight_prior nan is not possible"),
+        (("train", "--set", "inference.weight_prior=abc"), "weight_prior abc is not possible"),
+        (("train", "--set", "model.hidden=0"), "has no weights: give at least 1 of each"),
+        (("train", "--inference", "wake_sleep", "--kl", "analytic"), "--kl analytic means nothing to WakeSleep"),
+        (("train", "--inference", "mcem", "--binarize", "dynamic"), "mcem needs data that stay as they are"),
+        (("train", "--divisor", "255"), "--divisor 255 is not possible: bytes are divided"),
+        (("train", "--optimizer", "ADAGRAD"), "--optimizer ADAGRAD is unknown"),
+        (("train", "--device", "hpu"), "--device hpu is unknown"),
+        (("train", "--config", "odd.toml", "--set", "model.a=3"), "set.model is not possible"),
         (("train", "--config", "none.toml"), "none.toml cannot be read"),
         (("train", "--config", "bad.toml"), "setting latnet of bad.toml is unknown: did you mean latent?"),
         (("train", "--resume"), "--resume needs the run folder"),
@@ -256,7 +388,7 @@ def _array(name, array):
         (("train", "--out", "full"), "full is not empty and not a run folder"),
         (("train", "--out", "bad.toml"), "bad.toml is not empty and not a run folder"),
         (("train", "--overwrite", "--out", "full"), "full is not empty and not a run folder"),
-        (("train", "--out", "bad.toml/run"), "--out bad.toml/run cannot be created"),
+        (("train", "--out", "bad.toml/run"), "--out bad.toml/run cannot be written"),
         (
             (
                 "train",
@@ -270,12 +402,14 @@ def _array(name, array):
         (("evaluate", "none", "--particles", "0"), "--particles 0 is not possible"),
         (("evaluate", "none", "--split", "validation"), "'validation' is not one of"),
         (("sample", "none", "--number", "x"), "--number x is not possible"),
+        (("manifold", "none", "--grid", "1e6"), "--grid 1e6 is not possible: give a whole number from 1 to 100"),
         (("data", "nope"), "--data nope is unknown"),
         (("data", "bad.npy"), "bad.npy has the value nan"),
     ],
 )
 def test_wrong_input_ends_with_2_and_one_line(cli, arguments, message):
     Path("bad.toml").write_text("latnet = 3\n")
+    Path("odd.toml").write_text("[set]\nmodel = 3\n")
     Path("full").mkdir()
     Path("full/precious").write_text("")
     _array("bad.npy", np.full((9, 4), np.nan))

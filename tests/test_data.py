@@ -80,7 +80,7 @@ def _npz(path, **arrays):
 
 
 def _cut(path):
-    file = _npy(path, np.zeros((100, 4), np.uint8))
+    file = _npy(path, np.full((100, 4), 200, np.uint8))
     file.write_bytes(file.read_bytes()[:300])
     return file
 
@@ -103,6 +103,10 @@ def _text(path, name):
         (lambda p: _npy(p, np.full((9, 4), 1.5)), "has the value 1.5"),
         (lambda p: _npy(p, np.full((9, 4), -0.1)), "has the value -0.1"),
         (lambda p: _npy(p, np.zeros((9, 4), np.int64)), "has values of type int64"),
+        (
+            lambda p: _npy(p, np.ones((9, 4), np.uint8)),
+            "bytes of 0 and 1 only, which are divided by 256: store it as bool",
+        ),
         (lambda p: _npy(p, np.zeros((9, 4), np.complex64)), "has values of type complex64"),
         (lambda p: _npy(p, np.zeros(9)), r"has shape \(9,\)"),
         (lambda p: _npy(p, np.zeros((9, 2, 2, 2))), r"has shape \(9, 2, 2, 2\)"),
@@ -110,7 +114,7 @@ def _text(path, name):
         (lambda p: _npy(p, np.zeros((1, 4))), "has 1 datapoints"),
         (lambda p: _npz(p, train=np.zeros((9, 4))), "needs the arrays train and test, it has"),
         (lambda p: _npz(p, train=np.zeros((9, 4)), test=np.zeros((9, 5))), "train and test of different kinds"),
-        (lambda p: _npz(p, train=np.zeros((9, 4)), test=np.zeros((9, 4), np.uint8)), "of different kinds"),
+        (lambda p: _npz(p, train=np.zeros((9, 4)), test=np.full((9, 4), 9, np.uint8)), "of different kinds"),
     ],
 )
 def test_what_is_no_data_is_refused(tmp_path, make, message):
@@ -205,7 +209,7 @@ def test_a_download_with_another_checksum_is_not_kept(tmp_path, server, monkeypa
     _faces(server, monkeypatch, checksum="0" * 64)
     with pytest.raises(InputError, match=r"--data frey cannot be downloaded \(frey_rawface.mat came with another"):
         load_data("frey", folder=tmp_path / "data")
-    assert list((tmp_path / "data" / "FreyFace").iterdir()) == []
+    assert list((tmp_path / "data").iterdir()) == []
 
 
 def test_offline_says_what_to_put_where(tmp_path, monkeypatch):

@@ -129,8 +129,8 @@ def _without_plate(x):
 
 def _without_event(x):
     with pyro.plate("data", len(x), dim=-1):
-        z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-        pyro.sample("x", dist.Normal(z.sum(-1), 1.0), obs=x[:, 0])
+        pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(torch.zeros(12), 1.0).to_event(1), obs=x)
     pyro.sample("w", dist.Normal(0.0, 1.0), obs=torch.zeros(()))
 
 
@@ -155,7 +155,7 @@ def _other_name(x):
     [
         (_without_plate, _without_data, "site 'z' must be sampled inside"),
         (_without_event, _without_data, "site 'w' must be sampled inside"),
-        (_without_data, _without_data, "observes nothing"),
+        (_without_data, _without_data, "does not observe the data: sample a site 'x'"),
         (None, _other_name, r"the latent sites of BernoulliModel are \['z'\], but _Swapped samples \['u'\]"),
         (None, _stored, "pyro.param 'loc' does not belong to a module"),
     ],

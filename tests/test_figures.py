@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from pyro_vae import Run, figures, train
-from pyro_vae.errors import RunError
+from pyro_vae.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,9 @@ def test_every_picture_can_be_drawn_anywhere_and_again(run, draw, tmp_path):
     first, second = (draw(run, path=tmp_path / f"{n}.png") for n in (1, 2))
     assert np.array_equal(imread(first), imread(second))
     assert imread(first)[..., :3].std() > 0.05  # not blank
-    with pytest.raises(RunError, match="cannot be written"):
-        draw(run, path=tmp_path / "no" / "such" / "folder.png")
+    for path in (tmp_path / "no" / "such" / "folder.png", tmp_path / "picture", tmp_path):
+        with pytest.raises(InputError, match=r"give the name of a \.png file in a folder that exists"):
+            draw(run, path=path)
 
 
 def test_a_run_without_two_latents_has_no_manifold(tmp_path):

@@ -21,7 +21,7 @@ from pyro_vae.settings import Settings, read_toml, whole
         ({"batch": 0}, "--batch 0 is not possible"),
         ({"train_size": 0}, "--train-size 0 is not possible"),
         ({"seed": -1}, "--seed -1 is not possible: give a whole number of at least 0"),
-        ({"step_size": 0}, "--step-size 0.0 is not possible: give a number above 0"),
+        ({"step_size": 0}, "--step-size 0 is not possible: give a number above 0"),
         ({"step_size": "fast"}, "--step-size fast is not possible"),
         ({"kl": "exact"}, "--kl exact is unknown: choose from sampled, analytic"),
         ({"binarize": "yes"}, "--binarize yes is unknown: choose from none, threshold, static, dynamic"),
@@ -30,8 +30,12 @@ from pyro_vae.settings import Settings, read_toml, whole
         ({"data": ""}, "--data '' is not possible"),
         ({"latnet": 2}, "setting latnet of the call is unknown: did you mean latent?"),
         ({"zzz": 2}, "setting zzz of the call is unknown: choose from data, model"),
-        ({"set": {"decoder": {}}}, "--set decoder is unknown: set KEY=VALUE of model, prior, guide, inference"),
-        ({"set": {"model": 3}}, "--set model is unknown"),
+        (
+            {"set": {"decoder": {}}},
+            "set.decoder is not possible: set KEY=VALUE in a table of model, prior, guide, inference",
+        ),
+        ({"set": {"model": 3}}, "set.model is not possible"),
+        ({"data_dir": 5}, "--data-dir 5 is not possible: give a name or path"),
         ({"set": 3}, "set is a table"),
     ],
 )
