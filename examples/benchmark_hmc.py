@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 
@@ -28,7 +29,8 @@ from pyro_vae.models.bernoulli import BernoulliModel
 from pyro_vae.potential import Potential
 
 STEP, LEAPFROGS = 0.1, 10
-ONE_BY_ONE = 5  # datapoints that pyro.infer.HMC visits a round
+ONE_BY_ONE = 5  # datapoints that pyro.infer.HMC visits in a round
+COMPILING = 2  # rounds that do not count, since JAX compiles in them
 Contestant = Callable[[], float]  # makes one transition of its datapoints, returns their mean acceptance probability
 
 
@@ -123,11 +125,11 @@ def race(datapoints: int, rounds: int) -> None:
             print("NumPyro is not installed: its row is left out")
         times = {name: [] for name in contestants}
         acceptance = {name: [] for name in contestants}
-        for n in range(rounds + 1):
+        for n in range(COMPILING + rounds):
             for name, (transition, count) in contestants.items():
                 began = perf_counter()
                 accepted = transition()
-                if n:  # the first round compiles
+                if n >= COMPILING:
                     times[name].append((perf_counter() - began) / count)
                 acceptance[name].append(accepted)
 
@@ -143,40 +145,44 @@ def race(datapoints: int, rounds: int) -> None:
 
 
 def peak(datapoints: int, particles: int, rows: int) -> None:
-    """Prints the peak memory in MiB of this process before and after an estimate."""
+    """Prints this process's memory before an estimate and its peak during the estimate, in MiB."""
     evaluation._ROWS = rows
     data = load()
     model, guide = BernoulliModel(data.features, 3, 100), GaussianGuide(data.features, 3, 100)
+    # Forgets the peak so far. `getrusage` cannot, and inherits its peak from the process that started this one.
+    Path("/proc/self/clear_refs").write_text("5")
     before = high_water()
     Importance(particles).estimate(model, guide, data.train.head(datapoints))
     print(before, high_water())
 
 
 def high_water() -> int:
-    # Not `getrusage`, whose peak a process inherits from the one that started it.
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) // 1024
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024
 
 
 def memory(datapoints: int) -> None:
-    if not Path("/proc/self/status").exists():
+    if not Path("/proc/self/clear_refs").exists():
         print("peak memory is read from Linux's /proc, and is left out here")
         return
     rows = evaluation._ROWS
     print("Peak memory of the importance estimator on training images:\n")
-    print(f"| datapoints | particles | rows in a chunk | MiB |\n{'|---' * 4}|")
-    cases = [(datapoints // 10, 50, rows), (datapoints, 10, rows), (datapoints, 50, rows)]
-    cases += [(datapoints // 10, 50, rows // 2), (datapoints // 10, 50, 2 * rows)]
+    print(f"| datapoints | particles | rows in a chunk | before, MiB | peak, MiB | rise |\n{'|---' * 6}|")
+    cases = [(datapoints, 50, rows)]
+    if datapoints >= 10_000:
+        cases += [(datapoints, 10, rows), (datapoints // 10, 50, rows)]
+        cases += [(datapoints // 10, 50, 2 * rows), (datapoints // 10, 50, 4 * rows)]
     for case in cases:
         child = [sys.executable, __file__, "peak", *map(str, case)]
-        before, after = subprocess.run(child, check=True, capture_output=True, text=True).stdout.split()
-        print(f"| {case[0]:,} | {case[1]} | {case[2]:,} | {after}, of which {before} before the estimate |")
+        before, after = map(int, subprocess.run(child, check=True, capture_output=True, text=True).stdout.split())
+        print(f"| {case[0]:,} | {case[1]} | {case[2]:,} | {before:,} | {after:,} | {after - before} |", flush=True)
 
 
 def main(datapoints: int = 1000, rounds: int = 15) -> None:
     names = "torch", "pyro-ppl", "numpyro", "jax"
-    print(", ".join(f"{name} {version(name)}" for name in names))
+    print(", ".join(f"{name} {version(name)}" for name in names if find_spec(name.removesuffix("-ppl"))))
     print(f"torch threads {torch.get_num_threads()}, cores {len(os.sched_getaffinity(0))}\n")
+    if not (data_dir() / "MNIST").is_dir():
+        print("There is no MNIST in $PYRO_VAE_DATA: this is about digits\n")
     race(datapoints, rounds)
     print()
     memory(50 * datapoints)

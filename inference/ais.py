@@ -30,8 +30,9 @@ _PILOTS = 2
 
 # Where the posterior's precision is 1 + beta L in units of the prior's, the variance of log p(x|z) is that of a
 # Gaussian, L^2 / (1 + beta L)^2 / 2, and equal steps of log(1 + beta L) share it out alike: the best schedule there is.
-# L ranges from 1 to 10,000; this one serves all (20 latents with L from 170 to 6,000: a variance of log w of 2.5, while
-# L = 100 gives 22, beta = t^4 3.3; with L from 7 to 230: 15 % above the best).
+# L is not known; this one serves sharp posteriors and wide ones. Measured on linear-Gaussian models of 20 latents, 467
+# temperatures, as the variance of log w: L from 170 to 5,700: 8, against 10 for beta = t^4, 13 for t^3 and 22 for an
+# assumed L of 100; L from 7 to 230: 3.5, against 3.6, 3.2 and 2.8.
 _PRECISION = 1000.0
 
 
@@ -41,8 +42,8 @@ class AIS:
     Arguments:
         temperatures: The number of temperatures T.
         chains: The number of chains of each datapoint.
-        leapfrogs: The number of leapfrog steps in a transition. At equal cost, short trajectories at more temperatures
-            are the better deal: long ones turn around, and the weights of successive temperatures grow alike.
+        leapfrogs: The number of leapfrog steps in a transition. Few of them at many temperatures are the better deal:
+            with 20 latents the variance of log w is 0.8 with 3 at 700 temperatures, 3.3 with 8 at 300.
 
     Raises:
         InputError: If there are too few of them.

@@ -79,12 +79,8 @@ class MCEM:
                 )
         check_pair(model, None, data.first(100))
         self.model, self.guide, self.data = model, guide, data
-        self.step_size, self.leapfrogs, self.updates, self.prior_scale = (
-            step_size,
-            leapfrogs,
-            updates,
-            check_scale(weight_prior),
-        )
+        self.step_size, self.leapfrogs, self.updates = step_size, leapfrogs, updates
+        self.prior_scale = check_scale(weight_prior)
         self.shared_step = shared_step
         self.optimizer = create_optimizer(optimizer, model.parameters(), step_size, warmup=10)
         with isolated():
@@ -116,23 +112,22 @@ class MCEM:
         for part, potential in chunks:
             step = self.log_step.exp() if self.shared_step else self.log_step[part].exp()
             kernel = HMC(potential, self.position[:, part], step_size=step, leapfrogs=self.leapfrogs)
-            acceptance.append(kernel.transition().acceptance.mean(0))
+            acceptance.append(kernel.transition().acceptance)
             self.position[:, part] = kernel.position
             if not self.shared_step:
-                kernel.adapt(acceptance[-1], gain=0.1)
+                kernel.adapt(acceptance[-1], gain=0.5)
                 self.log_step[part] = kernel.log_step
-        self.acceptance = torch.cat(acceptance).mean()
+        self.acceptance = torch.cat(acceptance, dim=1).mean()
         if self.shared_step:
             self.log_step += (self.acceptance - kernel.target).to(self.log_step.dtype)
 
     def _maximisation(self, chunks: list[tuple[Tensor, Potential]]) -> None:
         self.optimizer.zero_grad()
-        prior = log_weight_prior(self.model.parameters(), self.prior_scale)
-        (-self.block / len(self.data) * prior).backward()
         self.loss = torch.zeros_like(self.loss)
         for part, potential in chunks:
             loss = -potential(self.position[:, part]).sum()
-            loss.backward()
+            prior = log_weight_prior(self.model.parameters(), self.prior_scale)
+            (loss - len(part) / len(self.data) * prior).backward()
             self.loss += loss.detach() / self.block
         self.optimizer.step()
 
@@ -150,5 +145,7 @@ class MCEM:
         """Sets what `state_dict` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         set_step_size(self.optimizer, self.step_size)
-        self.position, self.log_step, self.next = (state[name] for name in ("position", "log_step", "next"))
+        self.position.copy_(state["position"])
+        self.log_step.copy_(state["log_step"])
+        self.next = state["next"]
         set_generator_state(state["generators"], self.data.device)

@@ -41,6 +41,9 @@ class Reciprocal:
         leapfrogs: The number of leapfrog steps in a transition.
         density: `kde` has a bandwidth inferred as in the author's code, `gaussian` a full covariance.
         force: Whether to go on above four latent variables.
+
+    Raises:
+        InputError: If there is no such density, or there are too few draws or chains.
     """
 
     def __init__(
@@ -54,6 +57,15 @@ class Reciprocal:
     ) -> None:
         if density not in _DENSITIES:
             raise InputError(f"density {density} is unknown: choose from {', '.join(_DENSITIES)}")
+        # Each half of a chain has two draws at least, and the error is seen in the spread between chains.
+        for name, value, least in (
+            ("draws", draws, 4),
+            ("chains", chains, 2),
+            ("warmup", warmup, 0),
+            ("leapfrogs", leapfrogs, 1),
+        ):
+            if not (isinstance(value, int) and value >= least):
+                raise InputError(f"{name} {value} is not possible: give a whole number from {least} on")
         self.draws, self.chains, self.warmup, self.leapfrogs = draws, chains, warmup, leapfrogs
         self.density, self.force = density, force
 

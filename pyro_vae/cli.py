@@ -127,7 +127,7 @@ def _value(text: str) -> Any:
     """Reads a value as TOML does, a string where it is nothing else."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 

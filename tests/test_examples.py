@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-ARGUMENTS = {"quickstart.py": ["2000"]}
+ARGUMENTS = {"benchmark_hmc.py": ["20", "1"], "estimators.py": ["2000", "20"], "quickstart.py": ["2000"]}
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

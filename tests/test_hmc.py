@@ -90,7 +90,7 @@ def test_simulation_based_calibration(linear, name):
     torch.manual_seed(0)
     model = linear(2, size=1)[0] if name == "linear" else _bernoulli()
     with isolated(), torch.no_grad():
-        z = torch.randn(600, 2)
+        z = torch.randn(400, 2)
         x = _generate(model, z)
         potential = Potential(model, x)
         draws = sample(HMC(potential, potential.start(chains=15)), draws=1, warmup=60, thinning=10)
@@ -146,8 +146,8 @@ def test_step_sizes_freeze_after_warm_up(linear):
 
 
 def test_energies_that_are_not_finite_are_rejected_and_counted():
-    # The Rayleigh density z exp(-z^2 / 2) on z > 0, written so that value and gradient are nan outside: E z = sqrt(pi/2)
-    # and E z^2 = 2.
+    # The Rayleigh density z exp(-z^2 / 2) on z > 0, written so that value and gradient are nan outside:
+    # E z = sqrt(pi / 2) and E z^2 = 2.
     torch.manual_seed(0)
 
     def log_density(z):
