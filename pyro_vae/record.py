@@ -21,8 +21,12 @@ _CHANGEABLE = ("samples", "step_size", "device", "data_dir")
 
 def default_path(settings: Settings) -> Path:
     """Returns the run folder where the user names none."""
-    names = (Path(spec.partition(".py:")[0]).stem for spec in (settings.data, settings.model, settings.inference))
+    names = (_path(spec).stem for spec in (settings.data, settings.model, settings.inference))
     return Path("runs") / f"{'-'.join(names)}-{settings.latent}"
+
+
+def _path(spec: str) -> Path:
+    return parts.split_spec(spec)[0] if parts.is_file(spec) else Path(spec)
 
 
 def used_data_dir(settings: Settings, record: dict[str, Any]) -> str | None:
@@ -34,7 +38,7 @@ def used_data_dir(settings: Settings, record: dict[str, Any]) -> str | None:
 def require_outside(path: Path, settings: Settings) -> None:
     """Checks that a new run needs nothing of the old run that it replaces."""
     for spec in (settings.data, *(getattr(settings, kind) for kind in PARTS)):
-        if Path(spec.partition(".py:")[0]).resolve().is_relative_to((path / "parts").resolve()):
+        if _path(spec).resolve().is_relative_to((path / "parts").resolve()):
             raise InputError(f"{spec} lies in the run that --overwrite replaces: move it, or choose another --out")
 
 
