@@ -21,10 +21,8 @@ from pyro_vae.data import Split
 from pyro_vae.device import generator_state, set_generator_state
 from pyro_vae.elbo import elbo, evaluation_mode, isolated
 from pyro_vae.errors import InputError
-from pyro_vae.optim import check_scale, descend, set_step_size
-from pyro_vae.optim import optimizer as create_optimizer
-from pyro_vae.optim import weight_prior as log_weight_prior
 from pyro_vae.settings import KL
+from pyro_vae.update import Update, check_scale
 
 
 class AEVB:
@@ -40,6 +38,7 @@ class AEVB:
         kl: `sampled` is the paper's estimator A, `analytic` its estimator B.
         particles: The number of draws per datapoint, L in the paper.
         weight_prior: The standard deviation of the prior on the weights; `inf` is no prior.
+        compile: Whether the update is traced and compiled.
 
     Attributes:
         loss: The last minibatch's negative bound in nats per datapoint, a scalar on the device.
@@ -60,10 +59,10 @@ class AEVB:
         kl: str = "sampled",
         particles: int = 1,
         weight_prior: float = 1.0,
+        compile: bool = False,
     ) -> None:
         self.model, self.guide, self.data = model, guide, data
-        self.batch, self.step_size, self.particles = batch, step_size, particles
-        self.kl, self.prior_scale = kl, check_scale(weight_prior)
+        self.batch, self.particles, self.kl = batch, particles, kl
         sites = check_pair(model, guide, data.first(batch))
         self.reparameterized = all(site["fn"].has_rsample for site in sites.values())
         if kl == "analytic" and not self.reparameterized:
@@ -75,8 +74,15 @@ class AEVB:
         if kl == "analytic":
             with isolated(), evaluation_mode(model, guide), torch.no_grad():
                 elbo(model, guide, data.first(2), analytic_kl=True)  # where the closed form is wrong, this refuses
-        self.parameters = [*model.parameters(), *guide.parameters()]
-        self.optimizer = create_optimizer(optimizer, self.parameters, step_size)
+        self.update = Update(
+            self._loss,
+            (model, guide),
+            (model, guide),
+            optimizer=optimizer,
+            step_size=step_size,
+            prior=batch / len(data) / check_scale(weight_prior) ** 2,
+            compile=compile,
+        )
         self.loss = torch.zeros((), device=data.device)
 
     def step(self) -> int:
@@ -85,32 +91,28 @@ class AEVB:
         Returns:
             Its cost in datapoint evaluations, the size of the minibatch.
         """
-        x = self.data.minibatch(self.batch)
-        with isolated():
-            loss = self.negative_bound(x)
-        share = self.batch / len(self.data)
-        descend(self.optimizer, loss - share * log_weight_prior(self.parameters, self.prior_scale))
-        self.loss = loss.detach() / self.batch
+        (loss,) = self.update(self.data.values)
+        self.loss = loss / self.batch
         return self.batch
 
-    def negative_bound(self, x: Tensor) -> Tensor:
-        """Returns the negative bound, summed over the minibatch, in nats."""
+    def _loss(self, values: Tensor) -> tuple[Tensor]:
+        """The negative bound, summed over a minibatch, in nats."""
+        x = self.data.minibatch(self.batch, values)
         if self.reparameterized:
             bounds = elbo(self.model, self.guide, x, self.particles, analytic_kl=self.kl == "analytic")
-            return -bounds.sum()
+            return (-bounds.sum(),)
         # Guides that cannot be reparameterised need the score function, which Pyro's own estimator adds.
         estimator = Trace_ELBO(self.particles, max_plate_nesting=1, vectorize_particles=self.particles > 1)
-        return estimator.differentiable_loss(self.model, self.guide, x)
+        return (estimator.differentiable_loss(self.model, self.guide, x),)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that the learner's next step depends on, besides its modules and data."""
         return {
-            "optimizer": self.optimizer.state_dict(),
+            "update": self.update.state_dict(),
             "generators": generator_state(self.data.device),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Sets what `state_dict` returned."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        set_step_size(self.optimizer, self.step_size)
+        self.update.load_state_dict(state["update"])
         set_generator_state(state["generators"], self.data.device)

@@ -29,10 +29,11 @@ class Importance:
 
     Arguments:
         particles: The number of draws per datapoint, K.
+        compile: Whether the weights are traced and compiled.
     """
 
-    def __init__(self, particles: int = 1000) -> None:
-        self.particles = particles
+    def __init__(self, particles: int = 1000, compile: bool = False) -> None:
+        self.particles, self.compile = particles, compile
 
     def estimate(self, model: nn.Module, guide: nn.Module | None, split: Split) -> Marginal:
         """Estimates log p(x) of each datapoint of a split, in nats.
@@ -42,7 +43,7 @@ class Importance:
             is above 0.7 (`nan` below 25 particles).
         """
         log_px, se, khat = [], [], []
-        for log_w in chunked_log_weights(model, guide, split, self.particles):
+        for log_w in chunked_log_weights(model, guide, split, self.particles, self.compile):
             log_mean = log_w.logsumexp(0) - math.log(self.particles)
             log_px.append(log_mean)
             # The delta method: the relative error of the mean weight.

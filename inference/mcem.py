@@ -20,10 +20,8 @@ from pyro_vae.device import generator_state, set_generator_state
 from pyro_vae.elbo import isolated
 from pyro_vae.errors import InputError
 from pyro_vae.hmc import HMC
-from pyro_vae.optim import check_scale, set_step_size
-from pyro_vae.optim import optimizer as create_optimizer
-from pyro_vae.optim import weight_prior as log_weight_prior
 from pyro_vae.potential import Potential
+from pyro_vae.update import Update, check_scale
 
 # Datapoints that go through the networks at once.
 _ROWS = 10_000
@@ -44,6 +42,7 @@ class MCEM:
             **our own variant**: the paper's claim that MCEM is slow at N = 50,000 is about the algorithm, not about it.
         shared_step: Whether all chains share one leapfrog step size, as in the author's code, or tune their own.
         weight_prior: The standard deviation of the prior on the weights; `inf` is no prior.
+        compile: Whether leapfrogs and weight updates are traced and compiled.
 
     Attributes:
         loss: The last update's negative :math:`\\log p(x, z)` in nats per datapoint, a scalar on the device.
@@ -68,6 +67,7 @@ class MCEM:
         block: int | None = None,
         shared_step: bool = True,
         weight_prior: float = 1.0,
+        compile: bool = False,
     ) -> None:
         if data.dynamic:
             raise InputError("mcem needs data that stay as they are: give --binarize static, threshold or none")
@@ -79,12 +79,20 @@ class MCEM:
                 )
         check_pair(model, None, data.first(100))
         self.model, self.guide, self.data = model, guide, data
-        self.step_size, self.leapfrogs, self.updates = step_size, leapfrogs, updates
-        self.prior_scale = check_scale(weight_prior)
-        self.shared_step = shared_step
-        self.optimizer = create_optimizer(optimizer, model.parameters(), step_size, warmup=10)
+        self.leapfrogs, self.updates, self.shared_step = leapfrogs, updates, shared_step
+        self.update = Update(
+            self._loss,
+            (model,),
+            (model,),
+            optimizer=optimizer,
+            step_size=step_size,
+            prior=self.block / len(data) / check_scale(weight_prior) ** 2,
+            warmup=10,
+            compile=compile,
+        )
         with isolated():
-            starts = [Potential(model, data.read(values)).start(chains=1) for values in data.values.split(_ROWS)]
+            self.potential = Potential(model, data.first(1), compile)
+            starts = [self.potential.on(x).start(chains=1) for x in map(data.read, data.values.split(_ROWS))]
         self.position = torch.cat(starts, dim=1)
         self.log_step = self.position.new_full((1,) if shared_step else (len(data),), 0.05).log()
         self.next = 0
@@ -98,20 +106,23 @@ class MCEM:
         """
         rows = (self.next + torch.arange(self.block, device=self.data.device)) % len(self.data)
         self.next = (self.next + self.block) % len(self.data)
-        with isolated():
-            chunks = [
-                (part, Potential(self.model, self.data.read(self.data.values[part]))) for part in rows.split(_ROWS)
-            ]
-            self._expectation(chunks)
-            for _ in range(self.updates):
-                self._maximisation(chunks)
+        chunks = [(part, self.data.read(self.data.values[part])) for part in rows.split(_ROWS)]
+        self._expectation(chunks)
+        for _ in range(self.updates):
+            losses = [self.update.accumulate(self.position[:, part], x)[0] for part, x in chunks]
+            self.update.apply()
+        self.loss = torch.stack(losses).sum() / self.block
         return (self.leapfrogs + self.updates) * self.block
 
-    def _expectation(self, chunks: list[tuple[Tensor, Potential]]) -> None:
+    def _loss(self, position: Tensor, x: Tensor) -> tuple[Tensor]:
+        return (-self.potential.on(x)(position).sum(),)
+
+    def _expectation(self, chunks: list[tuple[Tensor, Tensor]]) -> None:
         acceptance = []
-        for part, potential in chunks:
+        for part, x in chunks:
             step = self.log_step.exp() if self.shared_step else self.log_step[part].exp()
-            kernel = HMC(potential, self.position[:, part], step_size=step, leapfrogs=self.leapfrogs)
+            density = self.potential.on(x).with_gradient
+            kernel = HMC(density, self.position[:, part], step_size=step, leapfrogs=self.leapfrogs)
             acceptance.append(kernel.transition().acceptance)
             self.position[:, part] = kernel.position
             if not self.shared_step:
@@ -121,20 +132,10 @@ class MCEM:
         if self.shared_step:
             self.log_step += (self.acceptance - kernel.target).to(self.log_step.dtype)
 
-    def _maximisation(self, chunks: list[tuple[Tensor, Potential]]) -> None:
-        self.optimizer.zero_grad()
-        self.loss = torch.zeros_like(self.loss)
-        for part, potential in chunks:
-            loss = -potential(self.position[:, part]).sum()
-            prior = log_weight_prior(self.model.parameters(), self.prior_scale)
-            (loss - len(part) / len(self.data) * prior).backward()
-            self.loss += loss.detach() / self.block
-        self.optimizer.step()
-
     def state_dict(self) -> dict[str, Any]:
         """Returns all that the learner's next iteration depends on, besides its model and data."""
         return {
-            "optimizer": self.optimizer.state_dict(),
+            "update": self.update.state_dict(),
             "position": self.position,
             "log_step": self.log_step,
             "next": self.next,
@@ -143,8 +144,7 @@ class MCEM:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Sets what `state_dict` returned."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        set_step_size(self.optimizer, self.step_size)
+        self.update.load_state_dict(state["update"])
         self.position.copy_(state["position"])
         self.log_step.copy_(state["log_step"])
         self.next = state["next"]

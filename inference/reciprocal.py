@@ -41,6 +41,7 @@ class Reciprocal:
         leapfrogs: The number of leapfrog steps in a transition.
         density: `kde` has a bandwidth inferred as in the author's code, `gaussian` a full covariance.
         force: Whether to go on above four latent variables.
+        compile: Whether leapfrogs are traced and compiled.
 
     Raises:
         InputError: If there is no such density, or there are too few draws or chains.
@@ -54,6 +55,7 @@ class Reciprocal:
         leapfrogs: int = 10,
         density: str = "kde",
         force: bool = False,
+        compile: bool = False,
     ) -> None:
         if density not in _DENSITIES:
             raise InputError(f"density {density} is unknown: choose from {', '.join(_DENSITIES)}")
@@ -67,7 +69,7 @@ class Reciprocal:
             if not (isinstance(value, int) and value >= least):
                 raise InputError(f"{name} {value} is not possible: give a whole number from {least} on")
         self.draws, self.chains, self.warmup, self.leapfrogs = draws, chains, warmup, leapfrogs
-        self.density, self.force = density, force
+        self.density, self.force, self.compile = density, force, compile
 
     def estimate(self, model: nn.Module, guide: nn.Module | None, split: Split) -> Marginal:
         """Estimates log p(x) of each datapoint of a split, in nats.
@@ -80,15 +82,17 @@ class Reciprocal:
             InputError: If there are too many latent variables.
         """
         log_px, se, acceptance = [], [], []
+        with isolated():
+            shared = Potential(model, split.first(1), self.compile)
+        if shared.size > _MOST_LATENTS and not self.force:
+            raise InputError(
+                f"the reciprocal estimator is for {_MOST_LATENTS} latent variables at most, and the model has "
+                f"{shared.size}: use importance or ais, or --force it"
+            )
         for values in split.values.split(max(1, _ROWS // self.chains)):
             with isolated():
-                potential = Potential(model, split.read(values))
-                if potential.size > _MOST_LATENTS and not self.force:
-                    raise InputError(
-                        f"the reciprocal estimator is for {_MOST_LATENTS} latent variables at most, and the model has "
-                        f"{potential.size}: use importance or ais, or --force it"
-                    )
-                kernel = HMC(potential, potential.start(self.chains, guide), leapfrogs=self.leapfrogs)
+                potential = shared.on(split.read(values))
+                kernel = HMC(potential.with_gradient, potential.start(self.chains, guide), leapfrogs=self.leapfrogs)
                 draws = sample(kernel, self.draws, self.warmup)
             half = self.draws // 2
             # (datapoints, chains, draws, size), so that a density sees the draws of all chains of a datapoint.

@@ -10,21 +10,19 @@ With several particles it becomes reweighted wake-sleep (Bornschein & Bengio, 20
 
 __all__ = ["WakeSleep"]
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from pyro import poutine
-from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
 from pyro_vae.checks import check_pair
 from pyro_vae.data import Split
 from pyro_vae.device import generator_state, set_generator_state
-from pyro_vae.elbo import isolated, joint_log_prob, particle_plate, sample_sites
+from pyro_vae.elbo import joint_log_prob, particle_plate, sample_sites
 from pyro_vae.errors import InputError
-from pyro_vae.optim import check_scale, descend, set_step_size
-from pyro_vae.optim import optimizer as create_optimizer
-from pyro_vae.optim import weight_prior as log_weight_prior
+from pyro_vae.update import Update, check_scale
 
 
 class WakeSleep:
@@ -40,6 +38,7 @@ class WakeSleep:
         particles: The number of draws per datapoint in the wake phase, 1 in the paper.
         insomnia: The share of wake-phi in the guide's updates, 0 in the paper; above 0 it takes several particles.
         weight_prior: The standard deviation of the prior on the weights; `inf` is no prior.
+        compile: Whether both phases are traced and compiled.
 
     Attributes:
         loss: The last minibatch's negative bound in nats per datapoint, a scalar on the device.
@@ -64,17 +63,26 @@ class WakeSleep:
         particles: int = 1,
         insomnia: float = 0.0,
         weight_prior: float = 1.0,
+        compile: bool = False,
     ) -> None:
         if not 0 <= insomnia <= 1 or (insomnia > 0 and particles == 1):
             raise InputError(f"insomnia {insomnia} is not possible: give a share of 1, and --particles above 1 with it")
-        check_pair(model, guide, data.first(batch))
+        self.latent = [*check_pair(model, guide, data.first(batch))]
         self.model, self.guide, self.data = model, guide, data
-        self.batch, self.step_size, self.particles, self.insomnia = batch, step_size, particles, insomnia
-        self.prior_scale = check_scale(weight_prior)
-        self.optimizers = {
-            part: create_optimizer(optimizer, module.parameters(), step_size)
-            for part, module in (("model", model), ("guide", guide))
-        }
+        self.batch, self.particles, self.insomnia = batch, particles, insomnia
+        prior = batch / len(data) / check_scale(weight_prior) ** 2
+        self.wake, self.sleep = (
+            Update(
+                loss,
+                (model, guide),
+                (trained,),
+                optimizer=optimizer,
+                step_size=step_size,
+                prior=prior,
+                compile=compile,
+            )
+            for loss, trained in ((self._wake, model), (self._sleep, guide))
+        )
         self.loss = torch.zeros((), device=data.device)
 
     def step(self) -> int:
@@ -83,49 +91,49 @@ class WakeSleep:
         Returns:
             Their cost in datapoint evaluations, the size of the minibatch.
         """
-        x = self.data.minibatch(self.batch)
-        with isolated():
-            with torch.no_grad(), particle_plate(self.particles):
-                recognised = poutine.trace(self.guide).get_trace(x)
-            with particle_plate(self.particles):
-                log_p = joint_log_prob(poutine.trace(poutine.replay(self.model, trace=recognised)).get_trace(x))
-            log_w = (log_p.detach() - joint_log_prob(recognised)).view(self.particles, -1)
-            weights = log_w.softmax(0)
-            self._update("model", -(weights * log_p.view_as(weights)).sum())
-            self._update("guide", self._guide_loss(x, recognised, weights))
-        self.loss = -log_w.mean()
+        _, self.loss, *recognised = self.wake(self.data.values)
+        self.sleep(*recognised)
         return self.batch
 
-    def _guide_loss(self, x: Tensor, recognised: Trace, weights: Tensor) -> Tensor:
+    def _wake(self, values: Tensor) -> tuple[Tensor, ...]:
+        """The model's loss on a minibatch, the negative bound, and what `_sleep` takes."""
+        x = self.data.minibatch(self.batch, values)
+        with particle_plate(self.particles):
+            with torch.no_grad():
+                recognised = poutine.trace(self.guide).get_trace(x)
+            log_p = joint_log_prob(poutine.trace(poutine.replay(self.model, trace=recognised)).get_trace(x))
+        log_w = (log_p.detach() - joint_log_prob(recognised)).view(self.particles, -1)
+        weights = log_w.softmax(0)
+        sites = sample_sites(recognised)
+        loss = -(weights * log_p.view_as(weights)).sum()
+        return loss, -log_w.mean(), x, weights, *(sites[name]["value"] for name in self.latent)
+
+    def _sleep(self, x: Tensor, weights: Tensor, *recognised: Tensor) -> tuple[Tensor]:
+        """The guide's loss on dreams of the model as it is now, and on what was recognised."""
         with torch.no_grad():
             dream = sample_sites(poutine.trace(self.model).get_trace(None, size=self.batch))
-        latent = sample_sites(recognised)
-        loss = (self.insomnia - 1) * self._log_q(dream["x"]["value"], {name: dream[name] for name in latent}).sum()
+        dreamt = [dream[name]["value"] for name in self.latent]
+        loss = (self.insomnia - 1) * self._log_q(dream["x"]["value"], dreamt).sum()
         if self.insomnia:
             with particle_plate(self.particles):
-                loss = loss - self.insomnia * (weights * self._log_q(x, latent)).sum()
-        return loss
+                loss = loss - self.insomnia * (weights * self._log_q(x, recognised)).sum()
+        return (loss,)
 
-    def _log_q(self, x: Tensor, latent: dict[str, Any]) -> Tensor:
-        """The guide's log density of the values of latent sites, given x."""
-        values = {name: site["value"] for name, site in latent.items()}
+    def _log_q(self, x: Tensor, latent: Sequence[Tensor]) -> Tensor:
+        """The guide's log density of latent variables, given x."""
+        values = dict(zip(self.latent, latent, strict=True))
         return joint_log_prob(poutine.trace(poutine.condition(self.guide, values)).get_trace(x))
-
-    def _update(self, part: str, loss: Tensor) -> None:
-        parameters = getattr(self, part).parameters()
-        share = self.batch / len(self.data)
-        descend(self.optimizers[part], loss - share * log_weight_prior(parameters, self.prior_scale))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that the learner's next step depends on, besides its modules and data."""
         return {
-            "optimizers": {part: optimizer.state_dict() for part, optimizer in self.optimizers.items()},
+            "wake": self.wake.state_dict(),
+            "sleep": self.sleep.state_dict(),
             "generators": generator_state(self.data.device),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Sets what `state_dict` returned."""
-        for part, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][part])
-            set_step_size(optimizer, self.step_size)
+        self.wake.load_state_dict(state["wake"])
+        self.sleep.load_state_dict(state["sleep"])
         set_generator_state(state["generators"], self.data.device)

@@ -12,6 +12,7 @@ from pyro_vae import parts
 from pyro_vae.data import Dataset, load_data
 from pyro_vae.errors import InputError
 from pyro_vae.settings import Settings
+from pyro_vae.traced import worth_compiling
 from pyro_vae.training import Learner
 
 
@@ -93,6 +94,8 @@ def learner(settings: Settings, model: nn.Module, guide: nn.Module | None, data:
     """Builds the learning algorithm of a run."""
     part = parts.find("inference", settings.inference)
     shared = _fitting(settings, part, "batch", "step_size", "optimizer", "kl", "particles")
+    if parts.takes(part, "compile"):
+        shared["compile"] = worth_compiling(settings.compile, settings.samples)
     own = settings.set.get("inference", {})
     for name in own.keys() & shared.keys():
         raise InputError(f"--set inference.{name} is a setting of every run: give --{name.replace('_', '-')}")

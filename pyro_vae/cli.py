@@ -17,7 +17,7 @@ import click
 
 from pyro_vae import __version__
 from pyro_vae.errors import InputError, Interrupted, RunError
-from pyro_vae.settings import PARTS, Options, Settings, read_toml, whole
+from pyro_vae.settings import COMPILE, PARTS, Options, Settings, read_toml, whole
 
 if TYPE_CHECKING:
     from pyro_vae.run import Run
@@ -163,6 +163,7 @@ def _open(path: str, trust: bool, device: str, data_dir: str | None) -> "Run":
 )
 @click.option("--limit", metavar="N", help="the first N datapoints only")
 @click.option("--seed", default="0", show_default=True, help="the seed of the draws")
+@click.option("--compile", type=click.Choice(COMPILE), default="auto", show_default=True, help="compile the estimators")
 @click.option("--force", is_flag=True, help="estimate log p(x) where an estimator declines")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 def evaluate(
@@ -175,6 +176,7 @@ def evaluate(
     marginal: tuple[str, ...],
     limit: str | None,
     seed: str,
+    compile: str,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -185,7 +187,8 @@ def evaluate(
     }
     numbers["limit"] = None if limit is None else whole("limit", limit)
     run = _open(path, trust, device, data_dir)
-    result = run.evaluate(split=split, marginal=marginal or ("importance",), force=force, **numbers)
+    estimators = marginal or ("importance",)
+    result = run.evaluate(split=split, marginal=estimators, force=force, compile=compile, **numbers)
     if as_json:
         click.echo(json.dumps(result, allow_nan=False))
         return

@@ -51,9 +51,15 @@ class Split:
         x = values.to(torch.float32) / self.divisor
         return torch.bernoulli(x) if self.dynamic else x
 
-    def minibatch(self, size: int) -> Tensor:
-        """Draws datapoints with replacement, as the author's code does, with shape `(size, features)`."""
-        return self.read(self.values[torch.randint(len(self), (size,), device=self.device)])
+    def minibatch(self, size: int, values: Tensor | None = None) -> Tensor:
+        """Draws datapoints with replacement, as the author's code does, with shape `(size, features)`.
+
+        Arguments:
+            size: The number of datapoints.
+            values: What to draw from, the split's own values if omitted. A traced function has them as an input.
+        """
+        values = self.values if values is None else values
+        return self.read(values[torch.randint(len(self), (size,), device=self.device)])
 
     def first(self, size: int | None = None) -> Tensor:
         """Reads the first datapoints, all of them by default, with shape `(size, features)`."""

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from pyro_vae import parts
 from pyro_vae.data import Dataset, Split
 from pyro_vae.device import seeded
-from pyro_vae.elbo import evaluation_mode, isolated, log_weights
+from pyro_vae.elbo import evaluation_mode, log_weights
 from pyro_vae.errors import InputError
 from pyro_vae.local import fit_gaussian
+from pyro_vae.traced import Traced, worth_compiling
 
 # Rows (datapoints times particles) that go through the networks at once: 50 MB of pixels on MNIST.
 _ROWS = 16_384
@@ -47,7 +48,9 @@ class Marginal(NamedTuple):
 
 
 @torch.no_grad()
-def chunked_log_weights(model: nn.Module, guide: nn.Module | None, split: Split, particles: int) -> Iterator[Tensor]:
+def chunked_log_weights(
+    model: nn.Module, guide: nn.Module | None, split: Split, particles: int, compile: bool = False
+) -> Iterator[Tensor]:
     r"""Draws :math:`\log p(x, z) - \log q(z | x)` for a whole split, in chunks of bounded memory.
 
     Arguments:
@@ -55,23 +58,31 @@ def chunked_log_weights(model: nn.Module, guide: nn.Module | None, split: Split,
         guide: The recognition model; None fits a Gaussian to the posterior of each datapoint.
         split: The datapoints.
         particles: The number of draws per datapoint.
+        compile: Whether the draws are traced and compiled; Gaussians that are fitted never are.
 
     Yields:
         The log weights of some datapoints, float64 with shape `(particles, some)`.
     """
     # A Gaussian per datapoint takes hundreds of steps, so that many datapoints at once are the better deal.
     size = max(1, _ROWS // particles) if guide is not None else 1000
+
+    def weigh(x: Tensor, count: int) -> tuple[Tensor]:
+        return (log_weights(model, q, x, count).double(),)
+
+    draw = Traced(weigh, model, guide, compile=compile and guide is not None)
     for values in split.values.split(size):
         x = split.read(values)
         q = fit_gaussian(model, x) if guide is None else guide
         rows = max(1, _ROWS // len(x))
         counts = [min(rows, particles - done) for done in range(0, particles, rows)]
-        with isolated(), evaluation_mode(model, q):
-            weights = torch.cat([log_weights(model, q, x, count).double() for count in counts])
+        with evaluation_mode(model, q):
+            weights = torch.cat([draw(x, count)[0] for count in counts])
         yield weights
 
 
-def bound(model: nn.Module, guide: nn.Module | None, split: Split, particles: int = 1, seed: int = 0) -> Estimate:
+def bound(
+    model: nn.Module, guide: nn.Module | None, split: Split, particles: int = 1, seed: int = 0, compile: bool = False
+) -> Estimate:
     """Estimates the mean bound of a split, in nats per datapoint (Equation 6).
 
     It draws from its own generator, so that evaluating changes no training run.
@@ -82,12 +93,13 @@ def bound(model: nn.Module, guide: nn.Module | None, split: Split, particles: in
         split: The datapoints.
         particles: The number of draws per datapoint.
         seed: The seed of the draws.
+        compile: Whether the draws are traced and compiled.
 
     Returns:
         The mean and its standard error, which one particle alone leaves unknown (`nan`).
     """
     with seeded(seed, split.device):
-        weights = torch.cat(list(chunked_log_weights(model, guide, split, particles)), dim=1)
+        weights = torch.cat(list(chunked_log_weights(model, guide, split, particles, compile)), dim=1)
     if particles == 1:
         return Estimate(weights.mean().item(), math.nan)
     return Estimate.over(weights.mean(0), weights.std(0) / math.sqrt(particles))
@@ -104,6 +116,7 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     force: bool = False,
+    compile: str = "auto",
 ) -> dict[str, Any]:
     """Evaluates a pair: its bound and estimates of its marginal likelihood, in nats per datapoint.
 
@@ -117,6 +130,7 @@ def evaluate(
         limit: Take the first datapoints only.
         seed: The seed of the draws.
         force: Whether estimators go on where they would decline.
+        compile: `on`, `off`, or `auto`, which compiles what is worth it.
 
     Returns:
         `data`, `binarize`, `split`, `datapoints`, `bound`, `bound_se` and, under the name of each estimator,
@@ -128,9 +142,10 @@ def evaluate(
     """
     if split not in ("train", "test") or particles < 1:
         raise InputError(f"split {split}, particles {particles} is not possible: give train or test, and at least 1")
-    estimators = {name: _estimator(name, particles=particles, force=force) for name in marginal}
     data = getattr(dataset, split).head(limit)
-    mean, se = bound(model, guide, data, min(particles, 100), seed)
+    compiled = worth_compiling(compile, len(data) * particles)
+    estimators = {name: _estimator(name, particles=particles, force=force, compile=compiled) for name in marginal}
+    mean, se = bound(model, guide, data, min(particles, 100), seed, compiled)
     result: dict[str, Any] = {
         "data": dataset.name,
         "binarize": dataset.binarize,

@@ -5,7 +5,7 @@ r"""Hamiltonian Monte Carlo with a decision and a step size of its own for every
 (Appendices D and E).
 """
 
-__all__ = ["HMC", "Draws", "sample"]
+__all__ = ["HMC", "Draws", "sample", "with_gradient"]
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from torch import Tensor
 # A move that raises the energy by more than this is a divergence and never accepted (as in Stan).
 _DIVERGENCE = 1000.0
 
-LogDensity = Callable[[Tensor], Tensor]
+WithGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Transition(NamedTuple):
@@ -36,7 +36,8 @@ class HMC:
     and never settle.
 
     Arguments:
-        log_density: The log density at positions, in nats and float64, with shape `(chains, datapoints)`.
+        density: Takes positions, returns the log density there, in nats and float64 with shape `(chains, datapoints)`,
+            and its gradient: `Potential.with_gradient`, or `with_gradient` of a function.
         position: Where the chains start, with shape `(chains, datapoints, size)`.
         step_size: The first step size, or step sizes with shape `(datapoints,)`.
         leapfrogs: The number of leapfrog steps in a transition, each with one gradient.
@@ -52,7 +53,7 @@ class HMC:
 
     def __init__(
         self,
-        log_density: LogDensity,
+        density: WithGradient,
         position: Tensor,
         *,
         step_size: float | Tensor = 0.1,
@@ -61,7 +62,7 @@ class HMC:
         shared_step: bool = False,
         jitter: float = 0.2,
     ) -> None:
-        self.log_density, self.position = log_density, position
+        self.density, self.position = density, position
         self.leapfrogs, self.target, self.shared_step, self.jitter = leapfrogs, target, shared_step, jitter
         shape = (1,) if shared_step else position.shape[1:2]
         self.log_step = torch.as_tensor(step_size, dtype=position.dtype, device=position.device).expand(shape).log()
@@ -69,7 +70,7 @@ class HMC:
 
     def refresh(self) -> None:
         """Evaluates the log density where the chains are, as is due when it has changed."""
-        self.value, self.gradient = _with_gradient(self.log_density, self.position)
+        self.value, self.gradient = self.density(self.position)
 
     def transition(self) -> Transition:
         """Moves every chain by one transition."""
@@ -81,7 +82,7 @@ class HMC:
         for _ in range(self.leapfrogs):
             momentum = momentum + 0.5 * step * gradient
             position = position + step * momentum
-            value, gradient = _with_gradient(self.log_density, position)
+            value, gradient = self.density(position)
             momentum = momentum + 0.5 * step * gradient
         rise = _kinetic(momentum) - value - energy
         divergent = ~(rise < _DIVERGENCE)  # so is what is not a number
@@ -165,12 +166,17 @@ def sample(kernel: HMC, draws: int, warmup: int, thinning: int = 1) -> Draws:
     )
 
 
-def _with_gradient(log_density: LogDensity, position: Tensor) -> tuple[Tensor, Tensor]:
-    with torch.enable_grad():
-        position = position.detach().requires_grad_()
-        value = log_density(position)
-        (gradient,) = torch.autograd.grad(value.sum(), position)
-    return value.detach(), gradient
+def with_gradient(log_density: Callable[[Tensor], Tensor]) -> WithGradient:
+    """Turns a log density per chain and datapoint into a function that returns its gradient as well."""
+
+    def differentiated(position: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            position = position.detach().requires_grad_()
+            value = log_density(position)
+            (gradient,) = torch.autograd.grad(value.sum(), position)
+        return value.detach(), gradient
+
+    return differentiated
 
 
 def _kinetic(momentum: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ supports, lie side by side in one vector per datapoint.
 
 __all__ = ["Potential"]
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch import Size, Tensor
 from torch.distributions import Transform, biject_to
 
 from pyro_vae.elbo import sample_sites, site_log_prob
+from pyro_vae.hmc import with_gradient
+from pyro_vae.traced import Traced
 
 
 class Potential:
@@ -26,9 +29,10 @@ class Potential:
     Arguments:
         model: The generative model.
         x: The data, with shape `(datapoints, features)`.
+        compile: Whether `with_gradient` is traced and compiled.
     """
 
-    def __init__(self, model: Callable[..., Any], x: Tensor) -> None:
+    def __init__(self, model: Callable[..., Any], x: Tensor, compile: bool = False) -> None:
         self.model, self.x = model, x
         self.transforms: dict[str, Transform] = {}
         self.shapes: dict[str, Size] = {}
@@ -37,6 +41,13 @@ class Potential:
                 self.transforms[name] = transform = biject_to(site["fn"].support)
                 self.shapes[name] = transform.inverse_shape(site["fn"].event_shape)
         self.size = sum(shape.numel() for shape in self.shapes.values())
+        self._traced = Traced(self._with_gradient, model, compile=compile)
+
+    def on(self, x: Tensor) -> "Potential":
+        """Returns the potential of other data, with the same compiled code."""
+        other = copy.copy(self)
+        other.x = x
+        return other
 
     @torch.no_grad()
     def start(self, chains: int, guide: Callable[..., Any] | None = None) -> Tensor:
@@ -65,9 +76,12 @@ class Potential:
         Returns:
             Two tensors with shape `(chains, datapoints)`.
         """
+        return self._parts(position, self.x)
+
+    def _parts(self, position: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         latents = self.latents(position)
         with pyro.plate("chains", len(position), dim=-2):
-            trace = poutine.trace(poutine.condition(self.model, latents)).get_trace(self.x)
+            trace = poutine.trace(poutine.condition(self.model, latents)).get_trace(x)
         shape = position.shape[:-1]
         prior = likelihood = position.new_zeros(shape, dtype=torch.float64)
         for name, site in sample_sites(trace).items():
@@ -85,6 +99,28 @@ class Potential:
         r"""Evaluates :math:`\log p(x, z)`; see `parts`."""
         prior, likelihood = self.parts(position)
         return prior + likelihood
+
+    def with_gradient(self, position: Tensor, beta: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        r"""Evaluates :math:`\log p(z) + \beta \log p(x | z)`, where :math:`\beta` is 1 if omitted, and its gradient.
+
+        Arguments:
+            position: Unconstrained latent variables, with shape `(chains, datapoints, size)`.
+            beta: float64, with shape `(1,)`.
+
+        Returns:
+            The log density with shape `(chains, datapoints)`, in nats and float64, and the gradient.
+        """
+        if beta is None:
+            beta = torch.ones(1, dtype=torch.float64, device=position.device)
+        value, gradient = self._traced(position, self.x, beta)
+        return value, gradient
+
+    def _with_gradient(self, position: Tensor, x: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+        def tempered(position: Tensor) -> Tensor:
+            prior, likelihood = self._parts(position, x)
+            return prior + beta * likelihood
+
+        return with_gradient(tempered)(position)
 
     def _split(self, position: Tensor) -> dict[str, Tensor]:
         pieces = position.split([shape.numel() for shape in self.shapes.values()], dim=-1)

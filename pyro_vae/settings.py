@@ -3,7 +3,7 @@
 Nothing here needs torch, so that the command line can answer at once.
 """
 
-__all__ = ["BINARIZE", "KL", "PARTS", "Settings", "read_toml", "whole"]
+__all__ = ["BINARIZE", "COMPILE", "KL", "PARTS", "Settings", "read_toml", "whole"]
 
 import difflib
 import math
@@ -17,6 +17,7 @@ from pyro_vae.errors import InputError
 
 BINARIZE = ("none", "threshold", "static", "dynamic")
 KL = ("sampled", "analytic")
+COMPILE = ("auto", "on", "off")
 PARTS = ("model", "prior", "guide", "inference")
 
 Options = dict[str, dict[str, Any]]
@@ -48,6 +49,7 @@ class Settings:
     divisor: int = _setting(256, "what bytes are divided by, 256 or 255")
     seed: int = _setting(0, "the seed of everything random")
     device: str = _setting("auto", "auto, cpu, cuda, cuda:1, ...")
+    compile: str = _setting("auto", "compile the steps: on, off, or where the budget repays it", COMPILE)
     data_dir: str | None = _setting(None, "folder of the data sets  [default: $PYRO_VAE_DATA, else ./data]")
     set: Options = field(default_factory=dict)
 

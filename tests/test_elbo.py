@@ -14,7 +14,6 @@ from pyro_vae.errors import InputError
 from pyro_vae.evaluation import bound
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.models.bernoulli import BernoulliModel
-from pyro_vae.optim import weight_prior
 
 
 def test_log_weights_are_log_px_under_the_exact_posterior(oracle):
@@ -90,14 +89,6 @@ def test_analytic_kl_is_sampled_where_pyro_has_none():
         torch.manual_seed(3)
         results.append(elbo(Model(), Guide(), x, analytic_kl=analytic_kl))
     torch.testing.assert_close(*results)
-
-
-def test_weight_prior_is_gaussian_on_weights_alone():
-    layer = nn.Linear(3, 2)
-    weight_prior(layer.parameters(), scale=2.0).backward()
-    torch.testing.assert_close(layer.weight.grad, -layer.weight.detach() / 4)  # d/dw (-w^2 / 2 s^2) = -w / s^2
-    assert layer.bias.grad is None
-    assert weight_prior(layer.parameters(), scale=math.inf) == 0
 
 
 def test_isolated_leaves_the_store_and_validation_alone(oracle):

@@ -8,9 +8,11 @@ from pyro import poutine
 from scipy.stats import chisquare
 
 from pyro_vae.elbo import isolated
-from pyro_vae.hmc import HMC, sample
+from pyro_vae.hmc import HMC, sample, with_gradient
 from pyro_vae.models.bernoulli import BernoulliModel
 from pyro_vae.potential import Potential
+
+_normal = with_gradient(lambda z: -0.5 * z.double().square().sum(-1))
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def test_draws_have_the_moments_of_the_posterior(linear, latent, shared_step):
     torch.manual_seed(0)
     with isolated():
         potential = Potential(model, x)
-        kernel = HMC(potential, potential.start(chains=40), shared_step=shared_step)
+        kernel = HMC(potential.with_gradient, potential.start(chains=40), shared_step=shared_step)
         draws = sample(kernel, draws=20, warmup=90)
     assert draws.position.shape == (20, 40, 20, latent)
     error = draws.position - loc
@@ -69,7 +71,7 @@ def test_one_chain_a_datapoint_is_tuned_as_well(linear):
     torch.manual_seed(0)
     with isolated():
         potential = Potential(model, x)
-        draws = sample(HMC(potential, potential.start(chains=1)), draws=40, warmup=120)
+        draws = sample(HMC(potential.with_gradient, potential.start(chains=1)), draws=40, warmup=120)
     assert draws.acceptance.mean() == pytest.approx(0.9, abs=0.03)
     assert draws.acceptance.min() > 0.5
 
@@ -93,7 +95,7 @@ def test_simulation_based_calibration(linear, name):
         z = torch.randn(400, 2)
         x = _generate(model, z)
         potential = Potential(model, x)
-        draws = sample(HMC(potential, potential.start(chains=15)), draws=1, warmup=60, thinning=10)
+        draws = sample(HMC(potential.with_gradient, potential.start(chains=15)), draws=1, warmup=60, thinning=10)
     ranks = (draws.position[0] < z).sum(0)
     for coordinate in ranks.T:
         assert chisquare(coordinate.bincount(minlength=16)).pvalue > 0.001
@@ -108,7 +110,8 @@ def test_every_datapoint_finds_its_own_step_size():
     torch.manual_seed(0)
     scale = torch.tensor([1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0])
     start = scale.unsqueeze(-1) * torch.randn(20, 6, 3)
-    kernel = HMC(lambda z: -0.5 * (z / scale.unsqueeze(-1)).double().square().sum(-1), start, step_size=0.1)
+    normal = with_gradient(lambda z: -0.5 * (z / scale.unsqueeze(-1)).double().square().sum(-1))
+    kernel = HMC(normal, start, step_size=0.1)
     draws = sample(kernel, draws=200, warmup=300)
     torch.testing.assert_close(draws.acceptance, torch.full((6,), 0.9, dtype=torch.float64), atol=0.03, rtol=0)
     relative = draws.step_size / scale
@@ -120,12 +123,17 @@ def test_every_datapoint_finds_its_own_step_size():
 
 
 def test_a_shared_step_is_the_mean_of_all_acceptances():
-    kernel = HMC(lambda z: -0.5 * z.double().square().sum(-1), torch.zeros(2, 3, 1), step_size=0.5, shared_step=True)
+    kernel = HMC(
+        _normal,
+        torch.zeros(2, 3, 1),
+        step_size=0.5,
+        shared_step=True,
+    )
     acceptance = torch.tensor([[1.0, 0.8, 0.3], [0.9, 0.6, 0.6]])
     kernel.adapt(acceptance, gain=2.0)
     # log 0.5 + 2 (0.7 - 0.9)
     torch.testing.assert_close(kernel.log_step, torch.tensor([math.log(0.5) - 0.4]))
-    own = HMC(kernel.log_density, torch.zeros(2, 3, 1), step_size=0.5)
+    own = HMC(kernel.density, torch.zeros(2, 3, 1), step_size=0.5)
     own.adapt(acceptance, gain=2.0)
     torch.testing.assert_close(own.log_step, math.log(0.5) + torch.tensor([0.1, -0.4, -0.9]))
 
@@ -135,7 +143,7 @@ def test_step_sizes_freeze_after_warm_up(linear):
     torch.manual_seed(0)
     with isolated():
         potential = Potential(model, x)
-        kernel = HMC(potential, potential.start(chains=2))
+        kernel = HMC(potential.with_gradient, potential.start(chains=2))
         first = kernel.log_step
         kernel.warm_up(20)
         frozen = kernel.log_step.clone()
@@ -153,7 +161,7 @@ def test_energies_that_are_not_finite_are_rejected_and_counted():
     def log_density(z):
         return (2 * z.sqrt().log() - 0.5 * z.square()).double().sum(-1)
 
-    kernel = HMC(log_density, torch.ones(4, 100, 1), step_size=0.3, leapfrogs=5)
+    kernel = HMC(with_gradient(log_density), torch.ones(4, 100, 1), step_size=0.3, leapfrogs=5)
     draws = sample(kernel, draws=300, warmup=0)
     assert draws.divergences.sum() > 0
     assert (draws.position > 0).all()
@@ -165,7 +173,7 @@ def test_energies_that_are_not_finite_are_rejected_and_counted():
 
 def test_a_step_too_long_moves_nothing_and_counts_as_a_divergence():
     start = torch.randn(2, 3, 4)
-    kernel = HMC(lambda z: -0.5 * z.double().square().sum(-1), start, step_size=torch.tensor([1e4, 0.1, 1e30]))
+    kernel = HMC(_normal, start, step_size=torch.tensor([1e4, 0.1, 1e30]))
     draws = sample(kernel, draws=6, warmup=0)
     assert draws.divergences.tolist() == [12, 0, 12]  # 6 draws of 2 chains
     assert draws.acceptance[[0, 2]].tolist() == [0, 0]
@@ -176,7 +184,7 @@ def test_a_step_too_long_moves_nothing_and_counts_as_a_divergence():
 def test_thinning_keeps_every_second_draw():
     def kernel():
         torch.manual_seed(0)
-        return HMC(lambda z: -0.5 * z.double().square().sum(-1), torch.zeros(2, 3, 1))
+        return HMC(_normal, torch.zeros(2, 3, 1))
 
     every, second = sample(kernel(), draws=10, warmup=5), sample(kernel(), draws=5, warmup=5, thinning=2)
     assert torch.equal(every.position[1::2], second.position)
@@ -186,7 +194,7 @@ def test_thinning_keeps_every_second_draw():
 def test_energies_are_in_double_precision(linear):
     model, x = linear(2, size=3)
     with isolated():
-        kernel = HMC(potential := Potential(model, x), potential.start(chains=1))
+        kernel = HMC((potential := Potential(model, x)).with_gradient, potential.start(chains=1))
         acceptance = kernel.transition().acceptance
     assert kernel.position.dtype == torch.float32
     assert kernel.value.dtype == acceptance.dtype == torch.float64

@@ -17,7 +17,6 @@ from pyro_vae.inference.aevb import AEVB
 from pyro_vae.inference.mcem import MCEM
 from pyro_vae.inference.wake_sleep import WakeSleep
 from pyro_vae.models.bernoulli import BernoulliModel
-from pyro_vae.optim import set_step_size
 
 
 class _PPCA(nn.Module):
@@ -74,10 +73,10 @@ def _best_log_px(x, latent):
 def _train(learner, steps, step_sizes):
     """Trains, with each step size in turn, and returns log p(x) on the way."""
     log_px = []
-    optimizers = learner.optimizers.values() if isinstance(learner, WakeSleep) else [learner.optimizer]
+    updates = [learner.wake, learner.sleep] if isinstance(learner, WakeSleep) else [learner.update]
     for step_size in step_sizes:
-        for optimizer in optimizers:
-            set_step_size(optimizer, step_size)
+        for update in updates:
+            update.rule.set_step_size(step_size)
         for _ in range(steps):
             learner.step()
             if isinstance(learner, MCEM):
@@ -274,7 +273,7 @@ def test_two_latent_sites_train():
     learner = MCEM(model, None, Split(x), optimizer="adam", step_size=0.3, weight_prior=math.inf)
     assert learner.position.shape == (1, 300, 4)
     for step_size in (0.3, 0.02):
-        set_step_size(learner.optimizer, step_size)
+        learner.update.rule.set_step_size(step_size)
         for _ in range(40):
             learner.step()
     covariance = 16 * torch.eye(12) + 4 * torch.ones(12, 12)

@@ -142,7 +142,7 @@ def test_hmc_on_a_constrained_site_draws_from_the_posterior():
     x = torch.tensor([[0.0], [1.0], [5.0]])
     with isolated():
         potential = Potential(_RateModel(), x)
-        draws = sample(HMC(potential, potential.start(chains=200), leapfrogs=5), draws=20, warmup=60)
+        draws = sample(HMC(potential.with_gradient, potential.start(chains=200), leapfrogs=5), draws=20, warmup=60)
         z = torch.stack([potential.latents(position)["z"] for position in draws.position])
     # mean (2 + x) / 4 and variance (2 + x) / 16; the spread between independent chains is the error.
     mean = (2 + x) / 4

@@ -45,9 +45,9 @@ def test_the_clock_counts_datapoint_evaluations(pixels):
 
 def test_a_budget_that_is_spent_trains_no_further(pixels):
     learner = _learner(pixels, step_size=1e-4)
-    before = [p.clone() for p in learner.parameters]
+    before = [p.clone() for p in learner.update.parameters]
     fit(learner, 1000, clock=Clock(samples=1000))
-    assert all(torch.equal(p, q) for p, q in zip(before, learner.parameters, strict=True))
+    assert all(torch.equal(p, q) for p, q in zip(before, learner.update.parameters, strict=True))
 
 
 def test_evaluating_changes_no_result(pixels):
@@ -57,7 +57,7 @@ def test_evaluating_changes_no_result(pixels):
         watch = partial(bound, learner.model, learner.guide, pixels)
         torch.manual_seed(1)
         fit(learner, 3000, on_evaluation=(lambda clock, watch=watch: watch()) if evaluate else None)
-        ends.append([p.detach().clone() for p in learner.parameters])
+        ends.append([p.detach().clone() for p in learner.update.parameters])
     assert all(torch.equal(p, q) for p, q in zip(*ends, strict=True))
 
 

@@ -160,11 +160,12 @@ def test_each_phase_has_an_optimizer_of_its_own(pixels):
     model, guide = BernoulliModel(12, 2, hidden=7), GaussianGuide(12, 2, hidden=7)
     learner = WakeSleep(model, guide, pixels, batch=10)
     assert learner.step() == 10
-    for part, module in (("model", model), ("guide", guide)):
-        (group,) = learner.optimizers[part].param_groups
-        assert {id(p) for p in group["params"]} == {id(p) for p in module.parameters()}
-        assert group["steps"] == 1
-        assert set(learner.state_dict()["optimizers"][part]["state"]) == set(range(len(list(module.parameters()))))
+    for phase, module in (("wake", model), ("sleep", guide)):
+        update = getattr(learner, phase)
+        assert {id(p) for p in update.parameters} == {id(p) for p in module.parameters()}
+        assert update.rule.steps == 1
+        shapes = [value.shape for name, value in learner.state_dict()[phase].items() if name.startswith("sum_")]
+        assert shapes == [parameter.shape for parameter in module.parameters()]
 
 
 def test_the_guide_gets_the_authors_factor(pixels):

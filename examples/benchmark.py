@@ -1,0 +1,314 @@
+"""What does a step cost: here, in Pyro, in a loop written by hand, in NumPyro, and at the machine's limit?
+
+python examples/benchmark.py [ROUNDS [FOLDER]]
+"""
+
+import csv
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter, sleep
+
+import matplotlib.pyplot as plt
+import pyro
+import pyro.distributions as dist
+import pyro.infer
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import pyro_vae
+from pyro_vae.data import Split, data_dir
+from pyro_vae.guides.gaussian import GaussianGuide
+from pyro_vae.inference.aevb import AEVB
+from pyro_vae.inference.wake_sleep import WakeSleep
+from pyro_vae.models.bernoulli import BernoulliModel
+from pyro_vae.models.gaussian import GaussianModel
+from pyro_vae.networks import hidden_layer, linear
+
+BATCH, STEP_SIZE = 100, 0.01
+STEPS = 40  # in a contestant's turn
+Contestant = Callable[[], None]  # makes STEPS steps
+
+
+class Case:
+    """A data set and the sizes of the networks, which all contestants share."""
+
+    def __init__(self, name: str, latent: int, hidden: int, batch: int = BATCH) -> None:
+        folder = {"mnist": "MNIST", "frey": "FreyFace"}[name]
+        self.data = pyro_vae.load_data(name if (data_dir() / folder).is_dir() else "digits")
+        self.gaussian, self.latent, self.hidden, self.batch = name == "frey", latent, hidden, batch
+
+    @property
+    def title(self) -> str:
+        sizes = f"{self.data.features}-{self.hidden}-{self.latent}"
+        return f"{self.data.name} {sizes}, {'Gaussian' if self.gaussian else 'Bernoulli'}, batch {self.batch}"
+
+    def pair(self) -> tuple[nn.Module, nn.Module]:
+        torch.manual_seed(0)
+        sizes = self.data.features, self.latent, self.hidden
+        return (GaussianModel if self.gaussian else BernoulliModel)(*sizes), GaussianGuide(*sizes)
+
+
+def ours(case: Case, algorithm: type = AEVB, compile: bool = True, data: Split | None = None) -> Contestant:
+    settings = {"kl": "analytic"} if algorithm is AEVB else {}
+    split = case.data.train if data is None else data
+    learner = algorithm(*case.pair(), split, batch=case.batch, step_size=STEP_SIZE, compile=compile, **settings)
+
+    def run() -> None:
+        for _ in range(STEPS):
+            learner.step()
+
+    return run
+
+
+def pyro_svi(case: Case) -> Contestant:
+    """`SVI.step` as in Pyro's own example of a VAE."""
+    model, guide = case.pair()
+    data = case.data.train
+
+    def p(x: Tensor) -> None:
+        pyro.module("decoder", model)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x), case.latent), 1.0).to_event(1))
+            pyro.sample("x", model.likelihood(z), obs=x)
+
+    def q(x: Tensor) -> None:
+        pyro.module("encoder", guide)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", guide.posterior(x))
+
+    pyro.clear_param_store()
+    svi = pyro.infer.SVI(p, q, pyro.optim.Adam({"lr": 1e-3}), loss=pyro.infer.Trace_ELBO())
+
+    def run() -> None:
+        for _ in range(STEPS):
+            svi.step(data.minibatch(case.batch))
+
+    return run
+
+
+def by_hand(case: Case) -> Contestant:
+    """A loop in torch without Pyro, with the closed-form KL and torch's fused Adagrad."""
+    torch.manual_seed(0)
+    data, features, hidden, latent = case.data.train, case.data.features, case.hidden, case.latent
+    encoder, decoder = hidden_layer(features, hidden), hidden_layer(latent, hidden)
+    heads = nn.ModuleList([linear(hidden, latent), linear(hidden, latent, std=0.0), linear(hidden, features)])
+    if case.gaussian:
+        heads.append(linear(hidden, features))
+    parameters = [*encoder.parameters(), *decoder.parameters(), *heads.parameters()]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": case.batch / len(data)},
+        {"params": [p for p in parameters if p.ndim == 1]},
+    ]
+    optimizer = torch.optim.Adagrad(groups, lr=STEP_SIZE, fused=True)
+
+    def run() -> None:
+        for _ in range(STEPS):
+            x = data.minibatch(case.batch)
+            h = encoder(x)
+            mean, log_variance = heads[0](h), heads[1](h)
+            z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+            h = decoder(z)
+            if case.gaussian:
+                output = heads[3](h)
+                loss = 0.5 * (output + (x - heads[2](h).sigmoid()) ** 2 * (-output).exp()).sum()
+            else:
+                loss = F.binary_cross_entropy_with_logits(heads[2](h), x, reduction="sum")
+            loss = loss + 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return run
+
+
+def numpyro_svi(case: Case) -> Contestant:
+    """NumPyro's SVI, all steps of a turn in one jitted scan, minibatches drawn inside."""
+    import jax
+    import numpyro
+    import numpyro.distributions as ndist
+    from jax import numpy as jnp
+    from numpyro.infer import SVI, TraceMeanField_ELBO
+
+    values, features = jnp.asarray(case.data.train.values.numpy()), case.data.features
+
+    def layer(name: str, x: jax.Array, inputs: int, outputs: int, sign: float = -1.0) -> jax.Array:
+        weight = numpyro.param(f"{name}.w", lambda key: 0.01 * jax.random.normal(key, (inputs, outputs)))
+        # The prior on the weights, which the bound takes with the other sign from a guide.
+        numpyro.factor(f"{name}.prior", sign * 0.5 * case.batch / len(values) * (weight**2).sum())
+        return x @ weight + numpyro.param(f"{name}.b", jnp.zeros(outputs))
+
+    def p(x: jax.Array) -> None:
+        with numpyro.plate("data", len(x)):
+            z = numpyro.sample("z", ndist.Normal(jnp.zeros(case.latent), 1.0).to_event(1))
+            h = jnp.tanh(layer("hidden", z, case.latent, case.hidden))
+            output = layer("x", h, case.hidden, features)
+            if case.gaussian:
+                scale = jnp.exp(0.5 * layer("variance", h, case.hidden, features))
+                likelihood = ndist.Normal(jax.nn.sigmoid(output), scale)
+            else:
+                likelihood = ndist.Bernoulli(logits=output)
+            numpyro.sample("x", likelihood.to_event(1), obs=x)
+
+    def q(x: jax.Array) -> None:
+        h = jnp.tanh(layer("encoder", x, features, case.hidden, 1.0))
+        mean, log_variance = (layer(name, h, case.hidden, case.latent, 1.0) for name in ("mean", "log_variance"))
+        with numpyro.plate("data", len(x)):
+            numpyro.sample("z", ndist.Normal(mean, jnp.exp(0.5 * log_variance)).to_event(1))
+
+    def minibatch(key: jax.Array) -> jax.Array:
+        chosen = jax.random.randint(key, (case.batch,), 0, len(values))
+        return values[chosen].astype(jnp.float32) / case.data.train.divisor
+
+    svi = SVI(p, q, numpyro.optim.Adagrad(STEP_SIZE, momentum=0.0), TraceMeanField_ELBO())
+    state = svi.init(jax.random.key(0), minibatch(jax.random.key(1)))
+
+    @jax.jit
+    def turn(state: tuple, keys: jax.Array) -> tuple:
+        return jax.lax.scan(lambda state, key: svi.update(state, minibatch(key)), state, keys)
+
+    turns = 0
+
+    def run() -> None:
+        nonlocal state, turns
+        turns += 1
+        state, _ = jax.block_until_ready(turn(state, jax.random.split(jax.random.key(turns), STEPS)))
+
+    return run
+
+
+def matrix_products(case: Case) -> Contestant:
+    """The matrix products of a step and nothing else: forward, and backward by weights and by inputs."""
+    features, hidden, latent = case.data.features, case.hidden, case.latent
+    outputs = 2 if case.gaussian else 1
+    sizes = [(features, hidden), *[(hidden, latent)] * 2, (latent, hidden), *[(hidden, features)] * outputs]
+    layers = [(torch.randn(case.batch, a), torch.randn(a, b), torch.randn(case.batch, b)) for a, b in sizes]
+
+    def run() -> None:
+        for _ in range(STEPS):
+            for n, (x, w, g) in enumerate(layers):
+                x @ w
+                x.T @ g
+                if n:  # no one wants the gradient of the data
+                    g @ w.T
+
+    return run
+
+
+def race(contestants: dict[str, Contestant], rounds: int) -> dict[str, list[float]]:
+    """Lets them take turns and returns their milliseconds a step, round by round."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for contestant in contestants.values():
+        contestant()  # compiles
+    for _ in range(rounds):
+        for name, contestant in contestants.items():
+            sleep(0.02)  # the threads of the one before fall asleep
+            began = perf_counter()
+            contestant()
+            times[name].append(1e3 * (perf_counter() - began) / STEPS)
+    return times
+
+
+def table(times: dict[str, list[float]], reference: str) -> Iterator[str]:
+    """The medians, and the median over rounds of each one's time as a multiple of the reference's."""
+    yield f"| step | ms, median (quartiles) | ms / {reference} |\n|---|---|---|"
+    for name, values in times.items():
+        low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+        ratio = statistics.median(a / b for a, b in zip(values, times[reference], strict=True))
+        yield f"| {name} | {middle:.2f} ({low:.2f} to {high:.2f}) | {ratio:.2f} |"
+
+
+OURS = "pyro_vae, AEVB"
+CASES = ("mnist", 20, 500), ("frey", 10, 200)
+
+
+def side_by_side(case: Case) -> dict[str, Contestant]:
+    contestants = {
+        OURS: ours(case),
+        "pyro_vae, wake-sleep": ours(case, WakeSleep),
+        "pyro_vae, AEVB, --compile off": ours(case, compile=False),
+        "pyro.infer.SVI.step": pyro_svi(case),
+        "torch by hand, fused Adagrad": by_hand(case),
+        "NumPyro SVI, jit and scan": numpyro_svi(case) if find_spec("numpyro") else None,
+        "matrix products alone": matrix_products(case),
+    }
+    return {name: contestant for name, contestant in contestants.items() if contestant}
+
+
+def scaling() -> dict[str, dict[str, Contestant]]:
+    name, latent, hidden = CASES[0]
+    whole = Case(name, latent, hidden)
+    sizes = sorted({1000, 10_000, len(whole.data.train)})
+    return {
+        "batch": {str(size): ours(Case(name, latent, hidden, size)) for size in (25, 50, 100, 200, 400, 800)},
+        "latent variables": {str(size): ours(Case(name, size, hidden)) for size in (2, 5, 10, 20, 50, 200)},
+        "training points": {f"{size:,}": ours(whole, data=whole.data.train.head(size)) for size in sizes},
+    }
+
+
+def peak_memory(samples: int) -> str:
+    """The peak resident memory of a training process, in MiB, as Linux tells it."""
+    data = "mnist" if (data_dir() / "MNIST").is_dir() else "digits"
+    code = (
+        "import sys, resource; from pyro_vae.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    command = [sys.executable, "-c", code, "train", "--data", data, "--latent", "20", "--samples", str(samples)]
+    out = ["--compile", "on", "--out", "benchmark-run", "--overwrite"]
+    return subprocess.run([*command, *out], check=True, capture_output=True, text=True).stdout.split()[-1]
+
+
+def picture(tables: dict[str, dict[str, list[float]]], path: Path) -> None:
+    figure, axes = plt.subplots(1, len(tables), figsize=(5.2 * len(tables), 3.4), layout="constrained")
+    for ax, (title, times) in zip(axes, tables.items(), strict=True):
+        names = list(times)[::-1]
+        medians = [statistics.median(times[name]) for name in names]
+        bars = ax.barh(names, medians, color=["C0" if name == OURS else "0.7" for name in names])
+        ax.bar_label(bars, [f"{value:.1f}" for value in medians], padding=3)
+        ax.set(title=title, xlabel="ms a step", xlim=(0, 1.15 * max(medians)))
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main(rounds: int = 15, folder: str = "benchmark") -> None:
+    out = Path(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    names = ("torch", "pyro-ppl", "numpyro", "jax")
+    installed = ", ".join(f"{name} {version(name)}" for name in names if find_spec(name.removesuffix("-ppl")))
+    print(f"Python {platform.python_version()}, {installed}")
+    print(
+        f"{torch.get_num_threads()} threads of torch on {len(os.sched_getaffinity(0))} cores, {rounds} rounds of {STEPS}\n"
+    )
+    tables = {}
+    for case in (Case(*sizes) for sizes in CASES):
+        tables[case.title] = times = race(side_by_side(case), rounds)
+        print(f"## {case.title}\n", *table(times, OURS), "", sep="\n", flush=True)
+    shared = dict(tables)
+    for title, contestants in scaling().items():
+        tables[title] = times = race(contestants, rounds)
+        print(f"## AEVB on {CASES[0][0]}, over {title}\n", *table(times, [*times][0]), "", sep="\n", flush=True)
+    print(f"Peak resident memory of training with --compile on: {peak_memory(20_000 if rounds > 1 else 2000)} MiB")
+    with (out / "steps.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("case", "step", "round", "milliseconds"))
+        writer.writerows(
+            (title, name, n, round(value, 4))
+            for title, times in tables.items()
+            for name, values in times.items()
+            for n, value in enumerate(values)
+        )
+    picture(shared, out / "steps.png")
+
+
+if __name__ == "__main__":
+    rounds, *rest = sys.argv[1:] or ["15"]
+    main(int(rounds), *rest)

@@ -1,0 +1,117 @@
+r"""One step of learning: the gradient of a loss, the paper's prior on the weights, and an optimiser."""
+
+__all__ = ["Update", "check_scale"]
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyro_vae.errors import InputError
+from pyro_vae.optim import WARMUP, create_rule
+from pyro_vae.traced import Traced
+
+
+class Update:
+    r"""Creates a step down the gradient of a loss minus :math:`\lambda \log p(\theta)`.
+
+    With the paper's prior :math:`p(\theta) = N(0, I)` on the weights, the loss of M of N datapoints has
+    :math:`\lambda = M / N` (Section 5). Weights are the parameters with two dimensions or more: as in the author's
+    code, biases have no prior.
+
+    Arguments:
+        loss: Takes tensors, returns a loss in nats, summed over datapoints, and what else its caller wants of it.
+        modules: The modules that the loss uses.
+        trained: Those of them that learn.
+        optimizer: `adagrad`, the paper's, or the name of one in `torch.optim`.
+        step_size: The global step size.
+        prior: :math:`\lambda / \sigma^2`, where :math:`\sigma` is the prior's standard deviation.
+        warmup: The warm-up of the paper's Adagrad.
+        compile: Whether loss and gradient are compiled.
+    """
+
+    def __init__(
+        self,
+        loss: Callable[..., tuple[Tensor, ...]],
+        modules: Iterable[nn.Module],
+        trained: Iterable[nn.Module],
+        *,
+        optimizer: str,
+        step_size: float,
+        prior: float,
+        warmup: int = WARMUP,
+        compile: bool = False,
+    ) -> None:
+        self.loss, self.trained, self.step_size = loss, nn.ModuleList(trained), step_size
+        self.rule = create_rule(optimizer, self.parameters, step_size, prior, warmup)
+        self._sums: list[Tensor] = []
+        # The paper's optimiser is a module of tensors, which can be traced with the gradient; torch's are not.
+        self._traceable = isinstance(self.rule, nn.Module)
+        self._step = Traced(self._move, *modules, self.rule, compile=compile and self._traceable)
+        self._differentiate = Traced(self._gradients, *modules, compile=compile)
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The parameters that learn; while a step is traced, what stands in their places."""
+        return [parameter for parameter in self.trained.parameters() if parameter.requires_grad]
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Performs the step.
+
+        Returns:
+            What the loss returns, detached.
+        """
+        if self._traceable:
+            return self._step(*inputs)
+        outputs = self.accumulate(*inputs)
+        self.apply()
+        return outputs
+
+    def accumulate(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Adds the loss of some datapoints to the step that `apply` will make, and returns what the loss returns."""
+        outputs = self._differentiate(*inputs)
+        count = len(self.parameters)
+        gradients = outputs[:count]
+        self._sums = [a + b for a, b in zip(self._sums, gradients, strict=True)] if self._sums else [*gradients]
+        return outputs[count:]
+
+    def apply(self) -> None:
+        """Performs the step with what has been accumulated."""
+        self.rule(self.parameters, self._sums)
+        self._sums = []
+
+    def _move(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        outputs = self._gradients(*inputs)
+        parameters = self.parameters
+        self.rule(parameters, outputs[: len(parameters)])
+        return outputs[len(parameters) :]
+
+    def _gradients(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        loss, *others = self.loss(*inputs)
+        parameters = self.parameters
+        if loss.requires_grad:
+            gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        else:  # it depends on none of them
+            gradients = tuple(map(torch.zeros_like, parameters))
+        return *gradients, loss.detach(), *others
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the optimiser's state."""
+        return self.rule.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Sets what `state_dict` returned, but for the step size, which may be another now."""
+        self.rule.load_state_dict(state)
+        self.rule.set_step_size(self.step_size)
+
+
+def check_scale(scale: float) -> float:
+    """Returns the standard deviation of a prior on weights.
+
+    Raises:
+        InputError: If it is none.
+    """
+    if not isinstance(scale, int | float) or not scale > 0:
+        raise InputError(f"weight_prior {scale} is not possible: give a standard deviation above 0, inf for no prior")
+    return scale
