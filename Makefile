@@ -30,6 +30,11 @@ demo: install ## train a VAE on digits, evaluate it, and draw what it has learnt
 test: install ## run the tests
 	$(BIN)/python -m pytest
 
+.PHONY: bench
+bench: install ## measure what a step costs, beside Pyro, torch and NumPyro, into docs/results/benchmark
+	VIRTUAL_ENV=.venv $(UV) pip install --quiet --group benchmark
+	$(BIN)/python examples/benchmark.py 15 docs/results/benchmark
+
 .PHONY: lint
 lint: install ## check style and types
 	$(BIN)/ruff check .

@@ -1,6 +1,8 @@
 """What does a step cost: here, in Pyro, in a loop written by hand, in NumPyro, and at the machine's limit?
 
 python examples/benchmark.py [ROUNDS [FOLDER]]
+
+It wants a machine that does nothing else. A single round is a smoke test of the first table.
 """
 
 import csv
@@ -21,7 +23,7 @@ import pyro.distributions as dist
 import pyro.infer
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 import pyro_vae
 from pyro_vae.data import Split, data_dir
@@ -47,10 +49,12 @@ class Case:
 
     @property
     def title(self) -> str:
+        """What the tables call it."""
         sizes = f"{self.data.features}-{self.hidden}-{self.latent}"
         return f"{self.data.name} {sizes}, {'Gaussian' if self.gaussian else 'Bernoulli'}, batch {self.batch}"
 
     def pair(self) -> tuple[nn.Module, nn.Module]:
+        """Builds the model and its guide."""
         torch.manual_seed(0)
         sizes = self.data.features, self.latent, self.hidden
         return (GaussianModel if self.gaussian else BernoulliModel)(*sizes), GaussianGuide(*sizes)
@@ -120,7 +124,7 @@ def by_hand(case: Case) -> Contestant:
                 output = heads[3](h)
                 loss = 0.5 * (output + (x - heads[2](h).sigmoid()) ** 2 * (-output).exp()).sum()
             else:
-                loss = F.binary_cross_entropy_with_logits(heads[2](h), x, reduction="sum")
+                loss = binary_cross_entropy_with_logits(heads[2](h), x, reduction="sum")
             loss = loss + 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).sum()
             optimizer.zero_grad()
             loss.backward()
@@ -253,15 +257,15 @@ def scaling() -> dict[str, dict[str, Contestant]]:
     }
 
 
-def peak_memory(samples: int) -> str:
-    """The peak resident memory of a training process, in MiB, as Linux tells it."""
+def peak_memory() -> str:
+    """Trains from the command line and returns the peak of its resident memory, in MiB, as Linux tells it."""
     data = "mnist" if (data_dir() / "MNIST").is_dir() else "digits"
-    code = (
-        "import sys, resource; from pyro_vae.cli import main\n"
-        "try: main(sys.argv[1:])\n"
-        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    code = (  # `getrusage` would tell this process's own peak, which a child inherits
+        "import sys; from pyro_vae.cli import main\n"
+        "main(sys.argv[1:])\n"
+        "print(int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) // 1024)"
     )
-    command = [sys.executable, "-c", code, "train", "--data", data, "--latent", "20", "--samples", str(samples)]
+    command = [sys.executable, "-c", code, "train", "--data", data, "--latent", "20", "--samples", "2e4"]
     out = ["--compile", "on", "--out", "benchmark-run", "--overwrite"]
     return subprocess.run([*command, *out], check=True, capture_output=True, text=True).stdout.split()[-1]
 
@@ -284,19 +288,22 @@ def main(rounds: int = 15, folder: str = "benchmark") -> None:
     out.mkdir(parents=True, exist_ok=True)
     names = ("torch", "pyro-ppl", "numpyro", "jax")
     installed = ", ".join(f"{name} {version(name)}" for name in names if find_spec(name.removesuffix("-ppl")))
-    print(f"Python {platform.python_version()}, {installed}")
+    cores = len(os.sched_getaffinity(0))
     print(
-        f"{torch.get_num_threads()} threads of torch on {len(os.sched_getaffinity(0))} cores, {rounds} rounds of {STEPS}\n"
+        f"Python {platform.python_version()}, {installed}; {torch.get_num_threads()} threads of torch on {cores} cores"
     )
+    print(f"Milliseconds of a step, medians of {rounds} rounds of {STEPS} steps, the contestants taking turns.\n")
     tables = {}
-    for case in (Case(*sizes) for sizes in CASES):
+    for case in (Case(*sizes) for sizes in (CASES if rounds > 1 else CASES[:1])):
         tables[case.title] = times = race(side_by_side(case), rounds)
         print(f"## {case.title}\n", *table(times, OURS), "", sep="\n", flush=True)
     shared = dict(tables)
-    for title, contestants in scaling().items():
+    for title, contestants in (scaling() if rounds > 1 else {}).items():
         tables[title] = times = race(contestants, rounds)
-        print(f"## AEVB on {CASES[0][0]}, over {title}\n", *table(times, [*times][0]), "", sep="\n", flush=True)
-    print(f"Peak resident memory of training with --compile on: {peak_memory(20_000 if rounds > 1 else 2000)} MiB")
+        print(f"## AEVB on {CASES[0][0]}, over {title}\n", *table(times, next(iter(times))), "", sep="\n", flush=True)
+    if rounds > 1:
+        print(f"Peak resident memory of a compiled training process: {peak_memory()} MiB\n", flush=True)
+        subprocess.run([sys.executable, Path(__file__).with_name("benchmark_hmc.py"), "1000", str(rounds)], check=True)
     with (out / "steps.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("case", "step", "round", "milliseconds"))

@@ -39,7 +39,13 @@ def load() -> Dataset:
 
 
 def batched(model: BernoulliModel, x: torch.Tensor, start: torch.Tensor) -> Contestant:
-    kernel = HMC(Potential(model, x).with_gradient, start.unsqueeze(0), step_size=STEP, leapfrogs=LEAPFROGS, jitter=0)
+    kernel = HMC(
+        Potential(model, x, compile=True).with_gradient,
+        start.unsqueeze(0),
+        step_size=STEP,
+        leapfrogs=LEAPFROGS,
+        jitter=0,
+    )
     return lambda: kernel.transition().acceptance.mean().item()
 
 

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-ARGUMENTS = {"benchmark_hmc.py": ["20", "1"], "estimators.py": ["2000", "20"], "quickstart.py": ["2000"]}
+ARGUMENTS = {
+    "benchmark.py": ["1"],
+    "benchmark_hmc.py": ["20", "1"],
+    "estimators.py": ["2000", "20"],
+    "quickstart.py": ["2000"],
+}
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
