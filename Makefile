@@ -27,8 +27,8 @@ demo: install ## train a VAE on digits, evaluate it, and draw what it has learnt
 	$(BIN)/pyro-vae evaluate runs/demo
 
 .PHONY: test
-test: install ## run the tests
-	$(BIN)/python -m pytest
+test: install ## run the tests, as many at a time as there are cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 .PHONY: bench
 bench: install ## measure what a step costs, beside Pyro, torch and NumPyro, into docs/results/benchmark

@@ -85,6 +85,11 @@ class AEVB:
         )
         self.loss = torch.zeros((), device=data.device)
 
+    @property
+    def settled(self) -> bool:
+        """Whether a step is compiled by now, so that it can be recorded."""
+        return self.update.settled
+
     def step(self) -> int:
         """Performs one update on a new minibatch.
 

@@ -85,6 +85,11 @@ class WakeSleep:
         )
         self.loss = torch.zeros((), device=data.device)
 
+    @property
+    def settled(self) -> bool:
+        """Whether both phases are compiled by now, so that a step can be recorded."""
+        return self.wake.settled and self.sleep.settled
+
     def step(self) -> int:
         """Performs one wake and one sleep phase.
 

@@ -271,3 +271,76 @@ def parts() -> None:
         for name in names(kind):
             summary = (find(kind, name).__doc__ or "").strip().partition("\n")[0]
             click.echo(f"--{kind:<10} {name:<12} {summary.removeprefix('Creates ')}")
+
+
+@cli.group()
+def paper() -> None:
+    """Rerun the paper's figures."""
+
+
+def _rerun_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command that reruns a figure its options."""
+    out = click.Path(path_type=Path, file_okay=False)
+    for decorate in (
+        click.option("--data-dir", metavar="DIR", help="folder of the data sets"),
+        click.option("--out", type=out, default="runs/paper", show_default=True, help="folder of runs and results"),
+        click.option("--jobs", metavar="N", help="runs trained at a time  [default: one per core]"),
+        click.option("--samples", default="1e7", show_default=True, help="budget of each run in datapoint evaluations"),
+    ):
+        command = decorate(command)
+    return command
+
+
+def _jobs(jobs: str | None) -> int | None:
+    return None if jobs is None else whole("jobs", jobs, most=1000)
+
+
+@paper.command()
+@_rerun_options
+@click.option(
+    "--panels", multiple=True, metavar="DATA:LATENT,...", help="mnist:3,20 frey:10, for example  [default: all]"
+)
+@click.option("--algorithms", default="aevb,wake_sleep", show_default=True, help="algorithms to compare")
+@click.option("--seeds", default="1", show_default=True, help="number of seeds")
+@click.argument("more", nargs=-1, metavar="")
+def figure2(
+    samples: str,
+    jobs: str | None,
+    out: Path,
+    data_dir: str | None,
+    panels: tuple[str, ...],
+    algorithms: str,
+    seeds: str,
+    more: tuple[str, ...],
+) -> None:
+    """The lower bound of AEVB and of wake-sleep over training samples."""
+    if more and not panels:
+        raise InputError(f"{more[0]} is not expected: give --panels before it")
+    budget, workers, count = whole("samples", samples), _jobs(jobs), whole("seeds", seeds, most=1000)
+    from pyro_vae import paper
+
+    chosen = paper.panels([*panels, *more])
+    for path in paper.figure2(out, chosen, algorithms.replace(",", " ").split(), budget, count, workers, data_dir):
+        click.echo(path)
+
+
+@paper.command()
+@_rerun_options
+def figure4(samples: str, jobs: str | None, out: Path, data_dir: str | None) -> None:
+    """Manifolds learnt with two latent variables."""
+    budget, workers = whole("samples", samples), _jobs(jobs)
+    from pyro_vae import paper
+
+    for path in paper.figure4(out, budget, workers, data_dir):
+        click.echo(path)
+
+
+@paper.command()
+@_rerun_options
+def figure5(samples: str, jobs: str | None, out: Path, data_dir: str | None) -> None:
+    """Samples from models with 2 to 20 latent variables."""
+    budget, workers = whole("samples", samples), _jobs(jobs)
+    from pyro_vae import paper
+
+    for path in paper.figure5(out, budget, workers, data_dir):
+        click.echo(path)

@@ -1,6 +1,6 @@
 """Pictures of a run: training curve, samples, reconstructions, manifold."""
 
-__all__ = ["all_of", "curve", "manifold", "reconstruct", "sample"]
+__all__ = ["all_of", "curve", "manifold", "reconstruct", "sample", "show_manifold", "show_samples"]
 
 import math
 from collections.abc import Sequence
@@ -71,14 +71,19 @@ def sample(run: Run, number: int = 100, path: Path | None = None) -> Path:
     Returns:
         The picture's path.
     """
-    with seeded(run.settings.seed, run.dataset.train.device):
-        images = generate.prior_means(run.model, number)
     columns = math.ceil(math.sqrt(number))
     figure, axes = _canvas(columns, math.ceil(number / columns), run)
-    _show(axes, images, run, columns)
+    show_samples(axes, run, number)
     axes.set_title(f"{_title(run)}\nmeans of p(x|z), z drawn from the prior")
-    axes.set_axis_off()
     return _save(figure, path or run.path / "samples.png")
+
+
+def show_samples(axes: Axes, run: Run, number: int) -> None:
+    """Draws what `sample` draws into given axes."""
+    with seeded(run.settings.seed, run.dataset.train.device):
+        images = generate.prior_means(run.model, number)
+    _show(axes, images, run, math.ceil(math.sqrt(number)))
+    axes.set_axis_off()
 
 
 def reconstruct(run: Run, number: int = 10, path: Path | None = None) -> Path:
@@ -118,19 +123,23 @@ def manifold(run: Run, side: int = 20, path: Path | None = None) -> Path:
     Raises:
         InputError: If the model has other latent variables, or a prior without an inverse CDF.
     """
+    figure, axes = _canvas(side, side, run)
+    show_manifold(axes, run, side)
+    axes.set_title(f"{_title(run)}\nmeans of p(x|z) over the prior's quantiles")
+    return _save(figure, path or run.path / "manifold.png")
+
+
+def show_manifold(axes: Axes, run: Run, side: int) -> None:
+    """Draws what `manifold` draws into given axes."""
     latents = generate.unit_square(run.model, side)
     (points,) = latents.values()
-    images = generate.at(run.model, latents)
-    figure, axes = _canvas(side, side, run)
-    height, width = _show(axes, images, run, side)
+    height, width = _show(axes, generate.at(run.model, latents), run, side)
     shown = np.unique(np.linspace(0, side - 1, min(side, 5)).round().astype(int))
     values = [f"{v:.2f}" for v in points[:side, 0][shown.tolist()].tolist()]
     axes.set_xticks((shown + 0.5) / side * width, values)
     axes.set_yticks((shown + 0.5) / side * height, values)
     axes.set_xlabel("$z_1$")
     axes.set_ylabel("$z_2$")
-    axes.set_title(f"{_title(run)}\nmeans of p(x|z) over the prior's quantiles")
-    return _save(figure, path or run.path / "manifold.png")
 
 
 def _title(run: Run) -> str:

@@ -67,6 +67,11 @@ class Traced:
         self._compiled: dict[Any, Function] = {}
         self._seen: set[Any] = set()
 
+    @property
+    def settled(self) -> bool:
+        """Whether it runs compiled by now."""
+        return self.compile and bool(self._compiled)
+
     def __call__(self, *inputs: Any) -> Outputs:
         """Calls the function."""
         if not self.compile:

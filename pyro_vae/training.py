@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pyro_vae.data import Split
 from pyro_vae.elbo import evaluation_mode, isolated, sample_sites, site_log_prob, traces
 from pyro_vae.errors import RunError
+from pyro_vae.replay import Replay, capture
 
 # Cycles of updates between two looks at the loss, each a read from the device.
 _LOOK = 100
@@ -88,10 +89,18 @@ def fit(
         on_evaluation(clock)
     due = [point for point in schedule(int(samples)) if point > clock.samples]
     cycles = 0
+    replay: Replay | None = None
+    recordable = learner.data.device.type == "cuda"
     while due:
         started = perf_counter()
-        clock.samples += learner.step()
-        cycles += 1
+        if recordable and getattr(learner, "settled", False):
+            replay, recordable = capture(learner, _LOOK), False
+        if replay and clock.samples + replay.cost <= due[0]:
+            clock.samples += replay()
+            cycles = 0
+        else:
+            clock.samples += learner.step()
+            cycles += 1
         evaluate = clock.samples >= due[0]
         if evaluate or cycles % _LOOK == 0:
             require_finite(learner, clock.samples)

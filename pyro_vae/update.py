@@ -56,6 +56,11 @@ class Update:
         """The parameters that learn; while a step is traced, what stands in their places."""
         return [parameter for parameter in self.trained.parameters() if parameter.requires_grad]
 
+    @property
+    def settled(self) -> bool:
+        """Whether a step is one compiled function by now, on tensors that stay where they are."""
+        return self._step.settled
+
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Performs the step.
 

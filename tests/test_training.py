@@ -1,6 +1,7 @@
 """The loop: its clock, its schedule, and when it stops."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from pyro_vae.evaluation import bound
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.inference.aevb import AEVB
 from pyro_vae.models.gaussian import GaussianModel
+from pyro_vae.replay import Replay
 from pyro_vae.training import Clock, fit, schedule
 
 
@@ -41,6 +43,53 @@ def test_the_clock_counts_datapoint_evaluations(pixels):
     assert steps == list(range(20, 2501, 20))
     assert clock.samples == 2500
     assert clock.seconds > 0
+
+
+class _Counting:
+    """A learner on a GPU, as far as the loop can see; it is compiled after two steps."""
+
+    def __init__(self):
+        self.model, self.guide, self.loss = nn.Linear(1, 1), None, torch.zeros(())
+        self.data = SimpleNamespace(device=torch.device("cuda"))
+        self.cycles = 0
+
+    @property
+    def settled(self):
+        return self.cycles >= 2
+
+    def step(self):
+        self.cycles += 1
+        self.loss = torch.tensor(float(self.cycles))
+        return 10
+
+
+def test_recorded_cycles_are_replayed_as_far_as_the_next_evaluation(monkeypatch):
+    recorded = torch.tensor(-1.0)  # where a record leaves the loss
+    launches = []
+
+    def record(learner, cycles):
+        learner.loss = recorded
+        return Replay(learner, lambda: launches.append(learner.cycles), cycles, 10 * cycles)
+
+    monkeypatch.setattr("pyro_vae.training.capture", record)
+    learner, points = _Counting(), []
+    clock = fit(learner, 5000, on_evaluation=lambda clock: points.append((clock.samples, learner.loss.item())))
+    # Records of 100 cycles, 1000 samples. From 20 to 1000: 98 steps. 1000 to 1470 and to 2160: less than a record.
+    # 2160 to 3170: one record and one step. 3170 to 4650: one record and 48 steps. 4650 to 5000: 35 steps.
+    assert [samples for samples, _ in points] == [0, 1000, 1470, 2160, 3170, 4650, 5000]
+    assert launches == [216, 217]
+    assert learner.cycles == 500 - 2 * 100
+    assert clock.samples == 5000
+
+
+def test_a_record_leaves_the_loss_where_it_writes_it():
+    learner = _Counting()
+    learner.loss = written = torch.tensor(1.0)
+    replay = Replay(learner, lambda: written.fill_(2.0), 5, 50)
+    learner.loss = torch.tensor(9.0)
+    assert replay() == 50
+    assert learner.loss is written
+    assert learner.loss == 2.0
 
 
 def test_a_budget_that_is_spent_trains_no_further(pixels):

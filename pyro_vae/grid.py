@@ -1,0 +1,253 @@
+"""A grid of runs: each a process and an ordinary run folder, several at a time.
+
+What is there already is not done again, so that a grid that was interrupted goes on where it was.
+"""
+
+__all__ = ["STEP_SIZES", "Cell", "train_all"]
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pyro_vae.errors import InputError, Interrupted, RunError
+from pyro_vae.folder import read_metrics
+from pyro_vae.signals import collected
+from pyro_vae.training import schedule
+
+STEP_SIZES = (0.01, 0.02, 0.1)
+"""What the paper chooses Adagrad's global step size from, by the first iterations on the training set (Section 5)."""
+
+_PILOT = 100_000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run of a grid, all but its step size.
+
+    Arguments:
+        data: The data set.
+        latent: The number of latent variables.
+        algorithm: The learning algorithm.
+        seed: The seed.
+        arguments: The other arguments of `pyro-vae train`.
+        train_size: The number of training datapoints, where it is not all of them.
+    """
+
+    data: str
+    latent: int
+    algorithm: str
+    seed: int
+    arguments: tuple[str, ...] = ()
+    train_size: int | None = None
+
+    def name(self, step_size: float) -> str:
+        """Returns the name of the run folder."""
+        return f"{self.data}{self.train_size or ''}-{self.latent}-{self.algorithm}-{step_size:g}-{self.seed}"
+
+    def command(self, step_size: float) -> list[str]:
+        """Returns the arguments of `pyro-vae train` but for the budget and the folder."""
+        size = () if self.train_size is None else ("--train-size", str(self.train_size))
+        named = ("--data", self.data, "--latent", str(self.latent), "--inference", self.algorithm, *size)
+        return [*named, *self.arguments, "--step-size", f"{step_size:g}", "--seed", str(self.seed)]
+
+
+def train_all(
+    cells: Sequence[Cell],
+    samples: int,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    data_dir: str | None = None,
+    step_sizes: Sequence[float] = STEP_SIZES,
+) -> tuple[dict[Cell, Path], dict[Cell, str]]:
+    """Trains every run of a grid with the best of its step sizes.
+
+    Each step size is tried for the first 100,000 samples; the one with the highest bound on the training data goes on.
+    One that diverges is dropped, with a line of log.
+
+    Arguments:
+        cells: The runs.
+        samples: The budget of each, in datapoint evaluations.
+        out: The folder of the run folders.
+        jobs: How many run at a time, as many as there are cores if omitted. They share the cores.
+        data_dir: The folder of the data sets.
+        step_sizes: The step sizes to choose from.
+
+    Returns:
+        The folders of the runs that ended well, and why the others did not.
+
+    Raises:
+        Interrupted: If a signal ended it, after checkpoints.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = min(jobs or cores, len(cells))
+    out.mkdir(parents=True, exist_ok=True)
+    folders: dict[Cell, Path] = {}
+    failures: dict[Cell, str] = {}
+    with collected() as signals, _Display(cells, samples, out, step_sizes) as display:
+        processes = _Processes(out, data_dir, max(1, cores // jobs))
+        with ThreadPoolExecutor(jobs) as pool:
+            trained = {pool.submit(_train, cell, samples, step_sizes, processes, display.note): cell for cell in cells}
+            pending = set(trained)
+            while pending:
+                ended, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                display.update()
+                for future in ended:
+                    cell = trained[future]
+                    try:
+                        folders[cell] = future.result()
+                    except RunError as error:
+                        failures[cell] = str(error)
+                        if not signals:
+                            display.note(f"failed: {error}")
+                    else:
+                        display.note(f"{folders[cell].name}: test bound {read_metrics(folders[cell])[-1][3]:.2f}")
+                if signals:
+                    processes.stop()
+                    pool.shutdown(cancel_futures=True)
+                    raise Interrupted(signals[0])
+    return {cell: folders[cell] for cell in cells if cell in folders}, failures
+
+
+def _train(
+    cell: Cell, samples: int, step_sizes: Sequence[float], processes: "_Processes", note: Callable[[str], None]
+) -> Path:
+    bounds: dict[float, float] = {}
+    pilot = min(_PILOT, samples)
+    for step_size in step_sizes:
+        if (reason := processes.advance(cell, step_size, pilot)) is None:
+            rows = read_metrics(processes.out / cell.name(step_size))
+            bounds[step_size] = next(row[2] for row in rows if row[0] >= pilot)
+        else:
+            note(f"{cell.name(step_size)} is dropped: {reason}")
+    if not bounds:
+        raise RunError(f"{cell.name(step_sizes[0])}: every step size diverges")
+    best = max(bounds, key=lambda step_size: bounds[step_size])
+    if reason := processes.advance(cell, best, samples):
+        raise RunError(f"{cell.name(best)}: {reason}")
+    return processes.out / cell.name(best)
+
+
+class _Processes:
+    """The training processes of a grid."""
+
+    def __init__(self, out: Path, data_dir: str | None, threads: int) -> None:
+        self.out, self.data_dir = out, data_dir
+        # Two processes with two threads each on two cores would wait for each other's threads most of the time.
+        self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        self.running: set[subprocess.Popen[bytes]] = set()
+        self.lock, self.stopped = threading.Lock(), False
+
+    def advance(self, cell: Cell, step_size: float, samples: int) -> str | None:
+        """Trains a run up to a budget, as far as that is not done. Returns why it diverged, if it did."""
+        folder = self.out / cell.name(step_size)
+        diverged = folder.with_name(f"{folder.name}.diverged")
+        if diverged.exists():
+            return diverged.read_text(encoding="utf-8")
+        if _done(folder) >= samples:
+            return None
+        begun = (folder / "checkpoint.pt").exists()
+        command = ["--resume"] if begun else ["--overwrite", *cell.command(step_size)]
+        if self.data_dir is not None:
+            command += ["--data-dir", self.data_dir]
+        command = [*command, "--samples", str(samples), "--out", str(folder)]
+        with folder.with_name(f"{folder.name}.log").open("a+b") as log:
+            with self.lock:
+                if self.stopped:
+                    raise RunError(f"{folder.name}: interrupted")
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "pyro_vae", "train", *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=self.environment,
+                    start_new_session=True,  # a Ctrl-C is for this process, which passes it on
+                )
+                self.running.add(process)
+            status = process.wait()
+            self.running.discard(process)
+            if status == 0:
+                return None
+            log.seek(0)
+            reason = log.read().decode(errors="replace").strip().rpartition("\n")[2].removeprefix("pyro-vae: ")
+        if status != 1 or "not finite" not in reason:
+            raise RunError(f"{folder.name}: {reason or f'exit status {status}'}")
+        diverged.write_text(reason, encoding="utf-8")
+        return reason
+
+    def stop(self) -> None:
+        """Lets the processes write their checkpoints and end, and starts no more."""
+        with self.lock:
+            self.stopped = True
+            for process in self.running:
+                process.terminate()
+
+
+def _done(folder: Path) -> int:
+    try:
+        return int(read_metrics(folder)[-1][0])
+    except (InputError, IndexError):
+        return 0
+
+
+class _Display:
+    """One bar for the whole grid."""
+
+    def __init__(self, cells: Sequence[Cell], samples: int, out: Path, step_sizes: Sequence[float]) -> None:
+        self.cells, self.samples, self.out, self.step_sizes = cells, samples, out, step_sizes
+        self.pilot = min(_PILOT, samples)
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.bar = Progress(
+            TextColumn("{task.fields[runs]}  {task.completed:,.0f} / {task.total:,.0f} samples"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            transient=True,
+            speed_estimate_period=300,
+        )
+        total = len(cells) * (len(step_sizes) * self.pilot + samples - self.pilot)
+        self.task = self.bar.add_task("", total=total, runs="")
+
+    def __enter__(self) -> "_Display":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def note(self, text: str) -> None:
+        """Prints a line of log."""
+        self.console.print(text, markup=False)
+
+    def update(self) -> None:
+        """Moves the bar to where the run folders are, and between their evaluations at the pace of the last one."""
+        if self.bar.disable:
+            return
+        completed, ended = 0.0, 0
+        for cell in self.cells:
+            folders = [self.out / cell.name(step_size) for step_size in self.step_sizes]
+            reached = [self._reached(folder) for folder in folders]
+            completed += sum(min(self.pilot, each) for each in reached) + max(0, *reached, self.pilot) - self.pilot
+            ended += max(reached) >= self.samples
+        self.bar.update(self.task, completed=completed, runs=f"{ended} of {len(self.cells)} runs")
+
+    def _reached(self, folder: Path) -> float:
+        if folder.with_name(f"{folder.name}.diverged").exists():
+            return self.pilot
+        try:
+            samples, seconds, *_ = read_metrics(folder)[-1]
+            since = time() - (folder / "metrics.csv").stat().st_mtime
+        except (InputError, IndexError, OSError):
+            return 0
+        following = min((point for point in schedule(self.samples) if point > samples), default=samples)
+        return min(following, samples + since * samples / seconds) if seconds else samples

@@ -1,0 +1,55 @@
+"""On a GPU, many cycles of updates from one CUDA graph: the host launches them all at once."""
+
+__all__ = ["Replay", "capture"]
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from pyro_vae.training import Learner
+
+_logger = logging.getLogger("pyro_vae")
+
+
+class Replay:
+    """Repeats recorded cycles of a learner.
+
+    Arguments:
+        learner: The learner. Its `loss` is where the record leaves it.
+        launch: Runs the record.
+        cycles: The number of cycles in it.
+        cost: What they cost in datapoint evaluations.
+    """
+
+    def __init__(self, learner: "Learner", launch: Callable[[], object], cycles: int, cost: int) -> None:
+        self.learner, self.launch, self.cycles, self.cost = learner, launch, cycles, cost
+        self.loss = learner.loss
+
+    def __call__(self) -> int:
+        """Runs the cycles and returns their cost."""
+        self.launch()
+        self.learner.loss = self.loss
+        return self.cost
+
+
+def capture(learner: "Learner", cycles: int) -> Replay | None:
+    """Records cycles of a learner whose steps are compiled, without performing them.
+
+    Arguments:
+        learner: The learner.
+        cycles: The number of cycles.
+
+    Returns:
+        The record; None where a step does what cannot be recorded, with a line of log.
+    """
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            cost = sum(learner.step() for _ in range(cycles))
+    except RuntimeError as error:
+        _logger.warning("steps are launched one by one: %s", " ".join(str(error).split())[:200])
+        return None
+    return Replay(learner, graph.replay, cycles, cost)
