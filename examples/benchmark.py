@@ -271,8 +271,9 @@ def peak_memory() -> str:
 
 
 def picture(tables: dict[str, dict[str, list[float]]], path: Path) -> None:
-    figure, axes = plt.subplots(1, len(tables), figsize=(5.2 * len(tables), 3.4), layout="constrained")
-    for ax, (title, times) in zip(axes, tables.items(), strict=True):
+    size = (5.2 * len(tables), 3.4)
+    figure, axes = plt.subplots(1, len(tables), figsize=size, layout="constrained", squeeze=False)
+    for ax, (title, times) in zip(axes[0], tables.items(), strict=True):
         names = list(times)[::-1]
         medians = [statistics.median(times[name]) for name in names]
         bars = ax.barh(names, medians, color=["C0" if name == OURS else "0.7" for name in names])

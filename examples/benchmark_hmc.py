@@ -39,13 +39,9 @@ def load() -> Dataset:
 
 
 def batched(model: BernoulliModel, x: torch.Tensor, start: torch.Tensor) -> Contestant:
-    kernel = HMC(
-        Potential(model, x, compile=True).with_gradient,
-        start.unsqueeze(0),
-        step_size=STEP,
-        leapfrogs=LEAPFROGS,
-        jitter=0,
-    )
+    potential = Potential(model, x, compile=True)
+    fixed = {"step_size": STEP, "leapfrogs": LEAPFROGS, "jitter": 0}
+    kernel = HMC(potential.with_gradient, start.unsqueeze(0), gradient=potential.gradient, **fixed)
     return lambda: kernel.transition().acceptance.mean().item()
 
 

@@ -78,7 +78,9 @@ def main(samples: float = 1e6, images: float = 1000) -> None:
     split = run.dataset.test.head(int(images))
     few = slice(INTEGRATED)
     if samples >= 1e5:
-        spacing, estimators = 0.1, {"importance": Importance(1000), "reciprocal": Reciprocal(), "ais": AIS()}
+        spacing = 0.1
+        parts = {"importance": Importance, "reciprocal": Reciprocal, "ais": AIS}
+        estimators = {name: estimator(compile=True) for name, estimator in parts.items()}
     else:
         print("a small budget: short chains and a coarse grid")
         spacing = 0.5

@@ -93,14 +93,17 @@ class AIS:
         betas = (grid.expm1() / _PRECISION).to(potential.x.device).unsqueeze(1)
         beta = betas[0]
 
-        def tempered(position: Tensor) -> tuple[Tensor, Tensor]:
-            return potential.with_gradient(position, beta)
-
-        kernel = HMC(tempered, potential.start(chains), step_size=0.5, leapfrogs=self.leapfrogs)
+        kernel = HMC(
+            lambda position: potential.with_gradient(position, beta),
+            potential.start(chains),
+            step_size=0.5,
+            leapfrogs=self.leapfrogs,
+            gradient=lambda position: potential.gradient(position, beta),
+        )
         log_w = torch.zeros_like(kernel.value)
         used, acceptance = [], []
         for t, colder in enumerate(betas[1:]):
-            beta = colder  # for `tempered`
+            beta = colder  # the density of the chains is another now
             before = kernel.value
             kernel.refresh()
             log_w += kernel.value - before

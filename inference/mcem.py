@@ -121,8 +121,14 @@ class MCEM:
         acceptance = []
         for part, x in chunks:
             step = self.log_step.exp() if self.shared_step else self.log_step[part].exp()
-            density = self.potential.on(x).with_gradient
-            kernel = HMC(density, self.position[:, part], step_size=step, leapfrogs=self.leapfrogs)
+            potential = self.potential.on(x)
+            kernel = HMC(
+                potential.with_gradient,
+                self.position[:, part],
+                step_size=step,
+                leapfrogs=self.leapfrogs,
+                gradient=potential.gradient,
+            )
             acceptance.append(kernel.transition().acceptance)
             self.position[:, part] = kernel.position
             if not self.shared_step:

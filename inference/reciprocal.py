@@ -92,7 +92,8 @@ class Reciprocal:
         for values in split.values.split(max(1, _ROWS // self.chains)):
             with isolated():
                 potential = shared.on(split.read(values))
-                kernel = HMC(potential.with_gradient, potential.start(self.chains, guide), leapfrogs=self.leapfrogs)
+                start = potential.start(self.chains, guide)
+                kernel = HMC(potential.with_gradient, start, leapfrogs=self.leapfrogs, gradient=potential.gradient)
                 draws = sample(kernel, self.draws, self.warmup)
             half = self.draws // 2
             # (datapoints, chains, draws, size), so that a density sees the draws of all chains of a datapoint.

@@ -69,14 +69,19 @@ def chunked_log_weights(
     def weigh(x: Tensor, count: int) -> tuple[Tensor]:
         return (log_weights(model, q, x, count).double(),)
 
-    draw = Traced(weigh, model, guide, compile=compile and guide is not None)
+    plain = Traced(weigh, model, guide)
+    compiled = Traced(weigh, model, guide, compile=compile and guide is not None)
+    usual = None
     for values in split.values.split(size):
         x = split.read(values)
         q = fit_gaussian(model, x) if guide is None else guide
         rows = max(1, _ROWS // len(x))
         counts = [min(rows, particles - done) for done in range(0, particles, rows)]
+        usual = usual or (len(x), counts[0])
         with evaluation_mode(model, q):
-            weights = torch.cat([draw(x, count)[0] for count in counts])
+            # What is left over at the end has a shape of its own, which is not worth a compilation.
+            draws = [(compiled if (len(x), count) == usual else plain)(x, count)[0] for count in counts]
+            weights = torch.cat(draws)
         yield weights
 
 

@@ -29,7 +29,7 @@ class Potential:
     Arguments:
         model: The generative model.
         x: The data, with shape `(datapoints, features)`.
-        compile: Whether `with_gradient` is traced and compiled.
+        compile: Whether gradients are traced and compiled.
     """
 
     def __init__(self, model: Callable[..., Any], x: Tensor, compile: bool = False) -> None:
@@ -41,7 +41,8 @@ class Potential:
                 self.transforms[name] = transform = biject_to(site["fn"].support)
                 self.shapes[name] = transform.inverse_shape(site["fn"].event_shape)
         self.size = sum(shape.numel() for shape in self.shapes.values())
-        self._traced = Traced(self._with_gradient, model, compile=compile)
+        self._both = Traced(self._with_gradient, model, compile=compile)
+        self._gradient = Traced(self._gradient_alone, model, compile=compile)
 
     def on(self, x: Tensor) -> "Potential":
         """Returns the potential of other data, with the same compiled code."""
@@ -110,10 +111,16 @@ class Potential:
         Returns:
             The log density with shape `(chains, datapoints)`, in nats and float64, and the gradient.
         """
-        if beta is None:
-            beta = torch.ones(1, dtype=torch.float64, device=position.device)
-        value, gradient = self._traced(position, self.x, beta)
+        value, gradient = self._both(position, self.x, self._beta(beta))
         return value, gradient
+
+    def gradient(self, position: Tensor, beta: Tensor | None = None) -> Tensor:
+        """Evaluates the gradient alone, which is cheaper where it is compiled; see `with_gradient`."""
+        (gradient,) = self._gradient(position, self.x, self._beta(beta))
+        return gradient
+
+    def _beta(self, beta: Tensor | None) -> Tensor:
+        return torch.ones(1, dtype=torch.float64, device=self.x.device) if beta is None else beta
 
     def _with_gradient(self, position: Tensor, x: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
         def tempered(position: Tensor) -> Tensor:
@@ -121,6 +128,9 @@ class Potential:
             return prior + beta * likelihood
 
         return with_gradient(tempered)(position)
+
+    def _gradient_alone(self, position: Tensor, x: Tensor, beta: Tensor) -> tuple[Tensor]:
+        return (self._with_gradient(position, x, beta)[1],)
 
     def _split(self, position: Tensor) -> dict[str, Tensor]:
         pieces = position.split([shape.numel() for shape in self.shapes.values()], dim=-1)

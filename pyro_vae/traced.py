@@ -51,8 +51,7 @@ def worth_compiling(choice: str, evaluations: int) -> bool:
 class Traced:
     """Creates a function that runs compiled where that is asked for, with the same random draws.
 
-    Inputs of one shape are compiled for when they come a second time, and the result is held against the plain
-    function's. What cannot be traced, a model that branches on its data for example, stays plain, with a line of log.
+    Each set of input shapes is compiled for when it first comes, and the result is held against the plain function's. What cannot be traced, a model that branches on its data for example, stays plain, with a line of log.
 
     Arguments:
         function: Takes a tensor and perhaps more tensors and numbers, returns detached tensors. It runs apart from
@@ -65,7 +64,6 @@ class Traced:
         self.compile = compile
         self._call = _Call(function, [module for module in modules if isinstance(module, nn.Module)])
         self._compiled: dict[Any, Function] = {}
-        self._seen: set[Any] = set()
 
     @property
     def settled(self) -> bool:
@@ -80,9 +78,6 @@ class Traced:
         key = (*modes, *((i.shape, i.dtype, i.device) if isinstance(i, Tensor) else i for i in inputs))
         if (compiled := self._compiled.get(key)) is not None:
             return compiled(*inputs)
-        if key not in self._seen:
-            self._seen.add(key)
-            return self._call(*inputs)
         device = inputs[0].device
         generators = generator_state(device)
         before = self._call.copies()

@@ -147,9 +147,10 @@ def test_resume_takes_another_step_size_but_no_other_model(cli):
     assert cli("train", "--resume", "--out", "run", "--samples", "3000", "--step-size", "0.01").status == 0
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_run_after_a_checkpoint(cli, number, status):
-    command = [sys.executable, "-m", "pyro_vae", "train", "--hidden", "20", "--out", "run", "--samples", "1e8"]
+@pytest.mark.parametrize(("number", "status", "compile"), [(signal.SIGINT, 130, "off"), (signal.SIGTERM, 143, "on")])
+def test_a_signal_ends_a_run_after_a_checkpoint(cli, number, status, compile):
+    options = ["--hidden", "20", "--compile", compile]
+    command = [sys.executable, "-m", "pyro_vae", "train", *options, "--out", "run", "--samples", "1e8"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:  # wait until it trains
             if "21,600 samples" in line:
@@ -163,7 +164,7 @@ def test_a_signal_ends_a_run_after_a_checkpoint(cli, number, status):
     samples = 60_000
     while cli("train", "--resume", "--out", "run", "--samples", samples).status != 0:
         samples *= 2
-    cli("train", "--hidden", "20", "--out", "whole", "--samples", _last_samples("run"))
+    cli("train", *options, "--out", "whole", "--samples", _last_samples("run"))
     assert _same(_weights("run"), _weights("whole"))
 
 
