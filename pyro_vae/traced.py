@@ -51,7 +51,8 @@ def worth_compiling(choice: str, evaluations: int) -> bool:
 class Traced:
     """Creates a function that runs compiled where that is asked for, with the same random draws.
 
-    Each set of input shapes is compiled for when it first comes, and the result is held against the plain function's. What cannot be traced, a model that branches on its data for example, stays plain, with a line of log.
+    Each set of input shapes is compiled for when it first comes, and the result is held against the plain function's.
+    What cannot be traced, a model that branches on its data for example, stays plain, with a line of log.
 
     Arguments:
         function: Takes a tensor and perhaps more tensors and numbers, returns detached tensors. It runs apart from
