@@ -273,12 +273,14 @@ def peak_memory() -> str:
 def picture(tables: dict[str, dict[str, list[float]]], path: Path) -> None:
     size = (5.2 * len(tables), 3.4)
     figure, axes = plt.subplots(1, len(tables), figsize=size, layout="constrained", squeeze=False)
+    figure.get_layout_engine().set(wspace=0.08)
     for ax, (title, times) in zip(axes[0], tables.items(), strict=True):
         names = list(times)[::-1]
         medians = [statistics.median(times[name]) for name in names]
         bars = ax.barh(names, medians, color=["C0" if name == OURS else "0.7" for name in names])
         ax.bar_label(bars, [f"{value:.1f}" for value in medians], padding=3)
-        ax.set(title=title, xlabel="ms a step", xlim=(0, 1.15 * max(medians)))
+        ax.set_title(title, fontsize=10)
+        ax.set(xlabel="ms a step", xlim=(0, 1.15 * max(medians)))
         ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -38,6 +38,8 @@ _TOLERANCE, _TINY = 1e-3, 1e-6
 _WORTH = 500_000
 
 _logger = logging.getLogger("pyro_vae")
+# That there is no GPU is no news to who works on a CPU.
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def worth_compiling(choice: str, evaluations: int) -> bool:
