@@ -23,7 +23,7 @@ from pyro_vae.hmc import HMC
 from pyro_vae.potential import Potential
 
 # Rows (datapoints times chains) that go through the networks at once.
-_ROWS = 8_000
+_ROWS = 4_000
 
 # Chains of the pilot run: all that it finds is step sizes.
 _PILOTS = 2

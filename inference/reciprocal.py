@@ -27,7 +27,7 @@ from pyro_vae.hmc import HMC, sample
 from pyro_vae.potential import Potential
 
 # Rows (datapoints times chains) that go through the networks at once.
-_ROWS = 8_000
+_ROWS = 4_000
 _MOST_LATENTS = 4
 
 
