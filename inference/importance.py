@@ -42,18 +42,19 @@ class Importance:
             The estimates. Their details are `particles` and `khat_over_0_7`, the share of datapoints whose k-hat
             is above 0.7 (`nan` below 25 particles).
         """
-        log_px, se, khat = [], [], []
+        # Small tensors kept between the large ones that come and go would fragment the heap.
+        log_px, se, khat = torch.empty(3, len(split), dtype=torch.float64, device=split.device)
+        done = 0
         for log_w in chunked_log_weights(model, guide, split, self.particles, self.compile):
-            log_mean = log_w.logsumexp(0) - math.log(self.particles)
-            log_px.append(log_mean)
+            part = slice(done, done := done + log_w.shape[1])
+            log_px[part] = log_mean = log_w.logsumexp(0) - math.log(self.particles)
             # The delta method: the relative error of the mean weight.
             relative = (log_w - log_mean).exp()
             variance = (relative.square().mean(0) - 1).clamp(min=0)
-            se.append((variance / (self.particles - 1)).sqrt() if self.particles > 1 else variance * math.nan)
-            khat.append(self._khat(log_w))
-        over = torch.cat(khat) > 0.7
-        share = over.double().mean().item() if self.particles >= _SMOOTHABLE else math.nan
-        return Marginal(torch.cat(log_px), torch.cat(se), {"particles": self.particles, "khat_over_0_7": share})
+            se[part] = (variance / (self.particles - 1)).sqrt() if self.particles > 1 else math.nan
+            khat[part] = self._khat(log_w)
+        share = (khat > 0.7).double().mean().item() if self.particles >= _SMOOTHABLE else math.nan
+        return Marginal(log_px, se, {"particles": self.particles, "khat_over_0_7": share})
 
     def _khat(self, log_w: Tensor) -> Tensor:
         if self.particles < _SMOOTHABLE:
