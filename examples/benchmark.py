@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter, sleep
 
 import matplotlib.pyplot as plt
@@ -266,8 +267,9 @@ def peak_memory() -> str:
         "print(int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) // 1024)"
     )
     command = [sys.executable, "-c", code, "train", "--data", data, "--latent", "20", "--samples", "2e4"]
-    out = ["--compile", "on", "--out", "benchmark-run", "--overwrite"]
-    return subprocess.run([*command, *out], check=True, capture_output=True, text=True).stdout.split()[-1]
+    with TemporaryDirectory() as folder:
+        out = ["--compile", "on", "--out", f"{folder}/run"]
+        return subprocess.run([*command, *out], check=True, capture_output=True, text=True).stdout.split()[-1]
 
 
 def picture(tables: dict[str, dict[str, list[float]]], path: Path) -> None:
