@@ -22,7 +22,7 @@ from pyro_vae.device import generator_state, set_generator_state
 from pyro_vae.elbo import elbo, evaluation_mode, isolated
 from pyro_vae.errors import InputError
 from pyro_vae.settings import KL
-from pyro_vae.update import Update, check_scale
+from pyro_vae.update import Update
 
 
 class AEVB:
@@ -80,7 +80,8 @@ class AEVB:
             (model, guide),
             optimizer=optimizer,
             step_size=step_size,
-            prior=batch / len(data) / check_scale(weight_prior) ** 2,
+            share=batch / len(data),
+            weight_prior=weight_prior,
             compile=compile,
         )
         self.loss = torch.zeros((), device=data.device)

@@ -21,7 +21,7 @@ from pyro_vae.elbo import isolated
 from pyro_vae.errors import InputError
 from pyro_vae.hmc import HMC
 from pyro_vae.potential import Potential
-from pyro_vae.update import Update, check_scale
+from pyro_vae.update import Update
 
 # Datapoints that go through the networks at once.
 _ROWS = 10_000
@@ -86,7 +86,8 @@ class MCEM:
             (model,),
             optimizer=optimizer,
             step_size=step_size,
-            prior=self.block / len(data) / check_scale(weight_prior) ** 2,
+            share=self.block / len(data),
+            weight_prior=weight_prior,
             warmup=10,
             compile=compile,
         )

@@ -22,7 +22,7 @@ from pyro_vae.data import Split
 from pyro_vae.device import generator_state, set_generator_state
 from pyro_vae.elbo import joint_log_prob, particle_plate, sample_sites
 from pyro_vae.errors import InputError
-from pyro_vae.update import Update, check_scale
+from pyro_vae.update import Update
 
 
 class WakeSleep:
@@ -70,7 +70,6 @@ class WakeSleep:
         self.latent = [*check_pair(model, guide, data.first(batch))]
         self.model, self.guide, self.data = model, guide, data
         self.batch, self.particles, self.insomnia = batch, particles, insomnia
-        prior = batch / len(data) / check_scale(weight_prior) ** 2
         self.wake, self.sleep = (
             Update(
                 loss,
@@ -78,7 +77,8 @@ class WakeSleep:
                 (trained,),
                 optimizer=optimizer,
                 step_size=step_size,
-                prior=prior,
+                share=batch / len(data),
+                weight_prior=weight_prior,
                 compile=compile,
             )
             for loss, trained in ((self._wake, model), (self._sleep, guide))

@@ -150,7 +150,7 @@ class _Processes:
     def advance(self, cell: Cell, step_size: float, samples: int) -> str | None:
         """Trains a run up to a budget, as far as that is not done. Returns why it diverged, if it did."""
         folder = self.out / cell.name(step_size)
-        diverged = folder.with_name(f"{folder.name}.diverged")
+        diverged = _diverged(folder)
         if diverged.exists():
             return diverged.read_text(encoding="utf-8")
         if _done(folder) >= samples:
@@ -174,7 +174,8 @@ class _Processes:
                 )
                 self.running.add(process)
             status = process.wait()
-            self.running.discard(process)
+            with self.lock:
+                self.running.discard(process)
             if status == 0:
                 return None
             log.seek(0)
@@ -190,6 +191,11 @@ class _Processes:
             self.stopped = True
             for process in self.running:
                 process.terminate()
+
+
+def _diverged(folder: Path) -> Path:
+    """Where it is written why a run diverged."""
+    return folder.with_name(f"{folder.name}.diverged")
 
 
 def _done(folder: Path) -> int:
@@ -242,7 +248,7 @@ class _Display:
         self.bar.update(self.task, completed=completed, runs=f"{ended} of {len(self.cells)} runs")
 
     def _reached(self, folder: Path) -> float:
-        if folder.with_name(f"{folder.name}.diverged").exists():
+        if _diverged(folder).exists():
             return self.pilot
         try:
             samples, seconds, *_ = read_metrics(folder)[-1]

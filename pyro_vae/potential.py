@@ -77,12 +77,9 @@ class Potential:
         Returns:
             Two tensors with shape `(chains, datapoints)`.
         """
-        return self._parts(position, self.x)
-
-    def _parts(self, position: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         latents = self.latents(position)
         with pyro.plate("chains", len(position), dim=-2):
-            trace = poutine.trace(poutine.condition(self.model, latents)).get_trace(x)
+            trace = poutine.trace(poutine.condition(self.model, latents)).get_trace(self.x)
         shape = position.shape[:-1]
         prior = likelihood = position.new_zeros(shape, dtype=torch.float64)
         for name, site in sample_sites(trace).items():
@@ -124,7 +121,7 @@ class Potential:
 
     def _with_gradient(self, position: Tensor, x: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
         def tempered(position: Tensor) -> Tensor:
-            prior, likelihood = self._parts(position, x)
+            prior, likelihood = self.on(x).parts(position)
             return prior + beta * likelihood
 
         return with_gradient(tempered)(position)

@@ -1,6 +1,6 @@
 r"""One step of learning: the gradient of a loss, the paper's prior on the weights, and an optimiser."""
 
-__all__ = ["Update", "check_scale"]
+__all__ = ["Update"]
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -26,9 +26,13 @@ class Update:
         trained: Those of them that learn.
         optimizer: `adagrad`, the paper's, or the name of one in `torch.optim`.
         step_size: The global step size.
-        prior: :math:`\lambda / \sigma^2`, where :math:`\sigma` is the prior's standard deviation.
+        share: :math:`\lambda`, the share of the data that a step sees.
+        weight_prior: The prior's standard deviation; `inf` is no prior.
         warmup: The warm-up of the paper's Adagrad.
         compile: Whether loss and gradient are compiled.
+
+    Raises:
+        InputError: If the prior is none, or there is no such optimiser.
     """
 
     def __init__(
@@ -39,12 +43,17 @@ class Update:
         *,
         optimizer: str,
         step_size: float,
-        prior: float,
+        share: float,
+        weight_prior: float,
         warmup: int = WARMUP,
         compile: bool = False,
     ) -> None:
         self.loss, self.trained, self.step_size = loss, nn.ModuleList(trained), step_size
-        self.rule = create_rule(optimizer, self.parameters, step_size, prior, warmup)
+        if not isinstance(weight_prior, int | float) or not weight_prior > 0:
+            raise InputError(
+                f"weight_prior {weight_prior} is not possible: give a standard deviation above 0, inf for no prior"
+            )
+        self.rule = create_rule(optimizer, self.parameters, step_size, share / weight_prior**2, warmup)
         self._sums: list[Tensor] = []
         # The paper's optimiser is a module of tensors, which can be traced with the gradient; torch's are not.
         self._traceable = isinstance(self.rule, nn.Module)
@@ -109,14 +118,3 @@ class Update:
         """Sets what `state_dict` returned, but for the step size, which may be another now."""
         self.rule.load_state_dict(state)
         self.rule.set_step_size(self.step_size)
-
-
-def check_scale(scale: float) -> float:
-    """Returns the standard deviation of a prior on weights.
-
-    Raises:
-        InputError: If it is none.
-    """
-    if not isinstance(scale, int | float) or not scale > 0:
-        raise InputError(f"weight_prior {scale} is not possible: give a standard deviation above 0, inf for no prior")
-    return scale
