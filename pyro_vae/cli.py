@@ -8,7 +8,7 @@ __all__ = ["main"]
 import json
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -278,69 +278,100 @@ def paper() -> None:
     """Rerun the paper's figures."""
 
 
-def _rerun_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command that reruns a figure its options."""
+def _whole(most: int) -> Callable[..., int | None]:
+    """Returns a callback that reads an option's whole number."""
+    return lambda _, option, text: None if text is None else whole(option.name, text, most=most)
+
+
+def _rerun_options(samples: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Gives a command that reruns a figure its options, with a default budget."""
     out = click.Path(path_type=Path, file_okay=False)
-    for decorate in (
-        click.option("--data-dir", metavar="DIR", help="folder of the data sets"),
-        click.option("--out", type=out, default="runs/paper", show_default=True, help="folder of runs and results"),
-        click.option("--jobs", metavar="N", help="runs trained at a time  [default: one per core]"),
-        click.option("--samples", default="1e7", show_default=True, help="budget of each run in datapoint evaluations"),
-    ):
-        command = decorate(command)
-    return command
+    budget = click.option(
+        "--samples",
+        default=samples,
+        show_default=True,
+        callback=_whole(10**12),
+        help="budget of each run in datapoint evaluations",
+    )
+    jobs = click.option(
+        "--jobs", metavar="N", callback=_whole(1000), help="runs trained at a time  [default: one per core]"
+    )
+    folder = click.option("--out", type=out, default="runs/paper", show_default=True, help="folder of runs and results")
+    data = click.option("--data-dir", metavar="DIR", help="folder of the data sets")
+    return lambda command: budget(jobs(folder(data(command))))
 
 
-def _jobs(jobs: str | None) -> int | None:
-    return None if jobs is None else whole("jobs", jobs, most=1000)
+def _comparison_options(algorithms: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Gives a command that compares algorithms its options."""
+    chosen = click.option(
+        "--algorithms",
+        default=algorithms,
+        show_default=True,
+        callback=lambda _, __, text: text.replace(",", " ").split(),
+        help="algorithms to compare",
+    )
+    seeds = click.option("--seeds", default="1", show_default=True, callback=_whole(1000), help="number of seeds")
+    return lambda command: chosen(seeds(command))
 
 
 @paper.command()
-@_rerun_options
+@_rerun_options("1e7")
+@_comparison_options("aevb,wake_sleep")
 @click.option(
     "--panels", multiple=True, metavar="DATA:LATENT,...", help="mnist:3,20 frey:10, for example  [default: all]"
 )
-@click.option("--algorithms", default="aevb,wake_sleep", show_default=True, help="algorithms to compare")
-@click.option("--seeds", default="1", show_default=True, help="number of seeds")
 @click.argument("more", nargs=-1, metavar="")
-def figure2(
-    samples: str,
-    jobs: str | None,
-    out: Path,
-    data_dir: str | None,
-    panels: tuple[str, ...],
-    algorithms: str,
-    seeds: str,
-    more: tuple[str, ...],
-) -> None:
+def figure2(panels: tuple[str, ...], more: tuple[str, ...], algorithms: list[str], out: Path, **options: Any) -> None:
     """The lower bound of AEVB and of wake-sleep over training samples."""
     if more and not panels:
         raise InputError(f"{more[0]} is not expected: give --panels before it")
-    budget, workers, count = whole("samples", samples), _jobs(jobs), whole("seeds", seeds, most=1000)
     from pyro_vae import paper
 
-    chosen = paper.panels([*panels, *more])
-    for path in paper.figure2(out, chosen, algorithms.replace(",", " ").split(), budget, count, workers, data_dir):
-        click.echo(path)
+    _print(paper.figure2(out, paper.panels([*panels, *more]), algorithms, **options))
 
 
 @paper.command()
-@_rerun_options
-def figure4(samples: str, jobs: str | None, out: Path, data_dir: str | None) -> None:
+@_rerun_options("6e7")
+@_comparison_options("aevb,wake_sleep,mcem")
+@click.option("--train-sizes", default="1000,50000", show_default=True, help="numbers of training datapoints")
+def figure3(train_sizes: str, algorithms: list[str], out: Path, **options: Any) -> None:
+    """The marginal likelihood reached by three algorithms, with few and with many training datapoints."""
+    sizes = [whole("train_sizes", text, most=50_000) for text in train_sizes.replace(",", " ").split()]
+    from pyro_vae import paper
+
+    _print(paper.figure3(out, sizes, algorithms, **options))
+
+
+@paper.command()
+@_rerun_options("1e7")
+def figure4(out: Path, **options: Any) -> None:
     """Manifolds learnt with two latent variables."""
-    budget, workers = whole("samples", samples), _jobs(jobs)
     from pyro_vae import paper
 
-    for path in paper.figure4(out, budget, workers, data_dir):
-        click.echo(path)
+    _print(paper.figure4(out, **options))
 
 
 @paper.command()
-@_rerun_options
-def figure5(samples: str, jobs: str | None, out: Path, data_dir: str | None) -> None:
+@_rerun_options("1e7")
+def figure5(out: Path, **options: Any) -> None:
     """Samples from models with 2 to 20 latent variables."""
-    budget, workers = whole("samples", samples), _jobs(jobs)
     from pyro_vae import paper
 
-    for path in paper.figure5(out, budget, workers, data_dir):
+    _print(paper.figure5(out, **options))
+
+
+@paper.command()
+@_rerun_options("1e6")
+def claims(out: Path, **options: Any) -> None:
+    """Judge the paper's claims by the figures' tables, and measure what else they need."""
+    from pyro_vae import claims
+    from pyro_vae.progress import print_claims
+
+    rows, written = claims.claims(out, **options)
+    print_claims(rows)
+    _print(written)
+
+
+def _print(written: Iterable[Path]) -> None:
+    for path in written:
         click.echo(path)

@@ -1,10 +1,11 @@
-"""A grid of runs: each a process and an ordinary run folder, several at a time.
+"""A grid of runs: each an ordinary run folder, trained in processes, several at a time.
 
 What is there already is not done again, so that a grid that was interrupted goes on where it was.
 """
 
-__all__ = ["STEP_SIZES", "Cell", "train_all"]
+__all__ = ["STEP_SIZES", "Cell", "marginals", "train_all"]
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,12 +23,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from pyro_vae.errors import InputError, Interrupted, RunError
 from pyro_vae.folder import read_metrics
 from pyro_vae.signals import collected
+from pyro_vae.tables import read_table, write_table
 from pyro_vae.training import schedule
 
 STEP_SIZES = (0.01, 0.02, 0.1)
 """What the paper chooses Adagrad's global step size from, by the first iterations on the training set (Section 5)."""
 
 _PILOT = 100_000
+# The first datapoints of each split, on which the paper estimates the marginal likelihood (Appendix E).
+_EVALUATED = 1000
+_MARGINALS = ("samples", "split", "log_px", "se", "khat_over_0_7")
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class Cell:
         seed: The seed.
         arguments: The other arguments of `pyro-vae train`.
         train_size: The number of training datapoints, where it is not all of them.
+        step_sizes: The step sizes to choose from.
     """
 
     data: str
@@ -48,6 +55,7 @@ class Cell:
     seed: int
     arguments: tuple[str, ...] = ()
     train_size: int | None = None
+    step_sizes: tuple[float, ...] = STEP_SIZES
 
     def name(self, step_size: float) -> str:
         """Returns the name of the run folder."""
@@ -67,12 +75,13 @@ def train_all(
     *,
     jobs: int | None = None,
     data_dir: str | None = None,
-    step_sizes: Sequence[float] = STEP_SIZES,
+    stages: Sequence[int] = (),
 ) -> tuple[dict[Cell, Path], dict[Cell, str]]:
     """Trains every run of a grid with the best of its step sizes.
 
     Each step size is tried for the first 100,000 samples; the one with the highest bound on the training data goes on.
-    One that diverges is dropped, with a line of log.
+    One that diverges is dropped, with a line of log. At the stages, log p(x) of the first 1,000 datapoints of either
+    split is estimated, for `marginals` to read.
 
     Arguments:
         cells: The runs.
@@ -80,7 +89,7 @@ def train_all(
         out: The folder of the run folders.
         jobs: How many run at a time, as many as there are cores if omitted. They share the cores.
         data_dir: The folder of the data sets.
-        step_sizes: The step sizes to choose from.
+        stages: After how many samples to estimate the marginal likelihood.
 
     Returns:
         The folders of the runs that ended well, and why the others did not.
@@ -93,10 +102,10 @@ def train_all(
     out.mkdir(parents=True, exist_ok=True)
     folders: dict[Cell, Path] = {}
     failures: dict[Cell, str] = {}
-    with collected() as signals, _Display(cells, samples, out, step_sizes) as display:
+    with collected() as signals, _Display(cells, samples, out) as display:
         processes = _Processes(out, data_dir, max(1, cores // jobs))
         with ThreadPoolExecutor(jobs) as pool:
-            trained = {pool.submit(_train, cell, samples, step_sizes, processes, display.note): cell for cell in cells}
+            trained = {pool.submit(_train, cell, samples, stages, processes, display.note): cell for cell in cells}
             pending = set(trained)
             while pending:
                 ended, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -118,32 +127,54 @@ def train_all(
     return {cell: folders[cell] for cell in cells if cell in folders}, failures
 
 
+def marginals(folder: Path) -> list[dict[str, Any]]:
+    """Reads what log p(x) was estimated to be along a run of a grid.
+
+    Arguments:
+        folder: The run folder.
+
+    Returns:
+        Rows with `samples`, `split`, `log_px` and its Monte Carlo standard error `se`, in nats per datapoint, and
+        `khat_over_0_7`, the share of datapoints whose importance weights are not to be trusted.
+    """
+    return read_table(folder / "marginals.csv", _MARGINALS, ("split",))
+
+
 def _train(
-    cell: Cell, samples: int, step_sizes: Sequence[float], processes: "_Processes", note: Callable[[str], None]
+    cell: Cell, samples: int, stages: Sequence[int], processes: "_Processes", note: Callable[[str], None]
 ) -> Path:
+    best = _best(cell, min(_PILOT, samples), processes, note)
+    for stage in sorted({*stages, samples}):
+        if reason := processes.advance(cell, best, stage):
+            raise RunError(f"{cell.name(best)}: {reason}")
+        if stage in stages:
+            processes.estimate(cell, best, stage)
+    return processes.out / cell.name(best)
+
+
+def _best(cell: Cell, pilot: int, processes: "_Processes", note: Callable[[str], None]) -> float:
+    """Returns the step size with the highest bound on the training data after the first samples."""
+    if len(cell.step_sizes) == 1:
+        return cell.step_sizes[0]
     bounds: dict[float, float] = {}
-    pilot = min(_PILOT, samples)
-    for step_size in step_sizes:
+    for step_size in cell.step_sizes:
         if (reason := processes.advance(cell, step_size, pilot)) is None:
             rows = read_metrics(processes.out / cell.name(step_size))
             bounds[step_size] = next(row[2] for row in rows if row[0] >= pilot)
         else:
             note(f"{cell.name(step_size)} is dropped: {reason}")
     if not bounds:
-        raise RunError(f"{cell.name(step_sizes[0])}: every step size diverges")
-    best = max(bounds, key=lambda step_size: bounds[step_size])
-    if reason := processes.advance(cell, best, samples):
-        raise RunError(f"{cell.name(best)}: {reason}")
-    return processes.out / cell.name(best)
+        raise RunError(f"{cell.name(cell.step_sizes[0])}: every step size diverges")
+    return max(bounds, key=lambda step_size: bounds[step_size])
 
 
 class _Processes:
-    """The training processes of a grid."""
+    """The processes of a grid, and what each of them is asked to do."""
 
     def __init__(self, out: Path, data_dir: str | None, threads: int) -> None:
         self.out, self.data_dir = out, data_dir
         # Two processes with two threads each on two cores would wait for each other's threads most of the time.
-        self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        self.environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
         self.running: set[subprocess.Popen[bytes]] = set()
         self.lock, self.stopped = threading.Lock(), False
 
@@ -155,35 +186,56 @@ class _Processes:
             return diverged.read_text(encoding="utf-8")
         if _done(folder) >= samples:
             return None
-        begun = (folder / "checkpoint.pt").exists()
+        if not (begun := (folder / "checkpoint.pt").exists()):
+            (folder / "marginals.csv").unlink(missing_ok=True)
         command = ["--resume"] if begun else ["--overwrite", *cell.command(step_size)]
-        if self.data_dir is not None:
-            command += ["--data-dir", self.data_dir]
-        command = [*command, "--samples", str(samples), "--out", str(folder)]
+        status, output = self._run(folder, "train", *command, "--samples", str(samples), "--out", str(folder))
+        if status == 0:
+            return None
+        if status != 1 or "not finite" not in output:
+            raise RunError(f"{folder.name}: {output or f'exit status {status}'}")
+        diverged.write_text(output, encoding="utf-8")
+        return output
+
+    def estimate(self, cell: Cell, step_size: float, stage: int) -> None:
+        """Estimates the marginal likelihood where a run has come to, as far as that is not done."""
+        folder = self.out / cell.name(step_size)
+        rows = marginals(folder)
+        if any(row["samples"] >= stage for row in rows):
+            return
+        for split in ("train", "test"):
+            command = ["evaluate", str(folder), "--split", split, "--limit", str(_EVALUATED), "--json"]
+            status, output = self._run(folder, *command)
+            if status != 0:
+                raise RunError(f"{folder.name}: {output or f'exit status {status}'}")
+            found = json.loads(output)["importance"]
+            named = {name: found[name] for name in ("log_px", "se", "khat_over_0_7")}
+            rows.append({"samples": _done(folder), "split": split, **named})
+        write_table(rows, _MARGINALS, folder / "marginals.csv")
+
+    def _run(self, folder: Path, *arguments: str) -> tuple[int, str]:
+        """Runs a command to its end. Returns its exit status, and its output or the last line of its log."""
+        where = () if self.data_dir is None else ("--data-dir", self.data_dir)
         with folder.with_name(f"{folder.name}.log").open("a+b") as log:
             with self.lock:
                 if self.stopped:
                     raise RunError(f"{folder.name}: interrupted")
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "pyro_vae", "train", *command],
+                    [sys.executable, "-m", "pyro_vae", *arguments, *where],
                     stdin=subprocess.DEVNULL,
-                    stdout=log,
+                    stdout=subprocess.PIPE,
                     stderr=log,
                     env=self.environment,
                     start_new_session=True,  # a Ctrl-C is for this process, which passes it on
                 )
                 self.running.add(process)
-            status = process.wait()
+            output, _ = process.communicate()
             with self.lock:
                 self.running.discard(process)
-            if status == 0:
-                return None
-            log.seek(0)
-            reason = log.read().decode(errors="replace").strip().rpartition("\n")[2].removeprefix("pyro-vae: ")
-        if status != 1 or "not finite" not in reason:
-            raise RunError(f"{folder.name}: {reason or f'exit status {status}'}")
-        diverged.write_text(reason, encoding="utf-8")
-        return reason
+            if process.returncode != 0:
+                log.seek(0)
+                output = log.read().strip().rpartition(b"\n")[2].removeprefix(b"pyro-vae: ")
+        return process.returncode, output.decode(errors="replace")
 
     def stop(self) -> None:
         """Lets the processes write their checkpoints and end, and starts no more."""
@@ -208,8 +260,8 @@ def _done(folder: Path) -> int:
 class _Display:
     """One bar for the whole grid."""
 
-    def __init__(self, cells: Sequence[Cell], samples: int, out: Path, step_sizes: Sequence[float]) -> None:
-        self.cells, self.samples, self.out, self.step_sizes = cells, samples, out, step_sizes
+    def __init__(self, cells: Sequence[Cell], samples: int, out: Path) -> None:
+        self.cells, self.samples, self.out = cells, samples, out
         self.pilot = min(_PILOT, samples)
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.bar = Progress(
@@ -221,7 +273,7 @@ class _Display:
             transient=True,
             speed_estimate_period=300,
         )
-        total = len(cells) * (len(step_sizes) * self.pilot + samples - self.pilot)
+        total = sum(samples + (len(cell.step_sizes) - 1) * self.pilot for cell in cells)
         self.task = self.bar.add_task("", total=total, runs="")
 
     def __enter__(self) -> "_Display":
@@ -241,7 +293,7 @@ class _Display:
             return
         completed, ended = 0.0, 0
         for cell in self.cells:
-            folders = [self.out / cell.name(step_size) for step_size in self.step_sizes]
+            folders = [self.out / cell.name(step_size) for step_size in cell.step_sizes]
             reached = [self._reached(folder) for folder in folders]
             completed += sum(min(self.pilot, each) for each in reached) + max(0, *reached, self.pilot) - self.pilot
             ended += max(reached) >= self.samples

@@ -1,6 +1,6 @@
 """The paper's figures, drawn from reruns, with the paper's own values beside ours."""
 
-__all__ = ["figure2", "figure4", "figure5"]
+__all__ = ["figure2", "figure3", "figure4", "figure5"]
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,6 +44,35 @@ def figure2(rows: Rows, paper: Rows, out: Path) -> list[Path]:
     ]
 
 
+def figure3(rows: Rows, paper: Rows, out: Path) -> list[Path]:
+    """Draws the marginal likelihood over samples, with the paper's values as faint markers, and over training time.
+
+    Arguments are those of `figure2`; the pictures are `figure3.png`, `figure3.svg` and `figure3-time.png`.
+    """
+    over_samples = _marginals(rows, paper, "samples", "training samples evaluated (millions)")
+    over_time = _marginals(rows, (), "seconds", "training time (s)")
+    return [
+        _save(over_samples, out / "figure3.png"),
+        _save(over_samples, out / "figure3.svg"),
+        _save(over_time, out / "figure3-time.png"),
+    ]
+
+
+def _marginals(rows: Rows, paper: Rows, x: str, label: str) -> Figure:
+    panels = list(dict.fromkeys(row["panel"] for row in rows))
+    figure = Figure(figsize=(1 + 4.2 * len(panels), 4.4), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _panel(axes, [row for row in rows if row["panel"] == panel], x)
+        _marks(axes, [row for row in paper if row["panel"] == panel], rows)
+        if x == "samples":
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g}")
+        axes.set_title(f"$N_{{train}}$ = {panel.partition('=')[2]}", fontsize=10)
+        axes.set_xlabel(label, fontsize=8)
+        axes.set_ylabel("marginal log-likelihood (nats)")
+    _legend(figure, axes, 3)
+    return figure
+
+
 def _bounds(rows: Rows, paper: Rows, x: str, label: str) -> Figure:
     panels = list(dict.fromkeys(row["panel"] for row in rows))
     by_data = {data: [p for p in panels if p.startswith(f"{data}:")] for data in _DATA}
@@ -66,9 +95,15 @@ def _bounds(rows: Rows, paper: Rows, x: str, label: str) -> Figure:
             axes.set_xlim(left=0.8 * begin)
         axes_row[0].set_ylim(floor, max(shown) + 0.08 * (max(shown) - floor))
         axes_row[0].set_ylabel("lower bound (nats)")
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2 + columns // 2, fontsize=8, frameon=False)
+        for axes in axes_row[: len(found)]:
+            axes.set_xscale("log")
+    _legend(figure, grid[0][0], 2 + columns // 2)
     return figure
+
+
+def _legend(figure: Figure, axes: Axes, columns: int) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
 def _panel(axes: Axes, rows: Rows, x: str) -> None:
@@ -86,7 +121,6 @@ def _panel(axes: Axes, rows: Rows, x: str) -> None:
             if max(map(len, values)) > 1:
                 low, high = zip(*((min(each), max(each)) for each in values), strict=True)
                 axes.fill_between(positions, low, high, color=color, alpha=0.15, lw=0)
-    axes.set_xscale("log")
     axes.grid(alpha=0.3)
     axes.tick_params(labelsize=8)
 

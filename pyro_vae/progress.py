@@ -2,6 +2,7 @@
 
 __all__ = ["Progress", "print_evaluation"]
 
+from collections.abc import Iterable, Mapping
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -90,6 +91,14 @@ def print_evaluation(result: dict[str, Any]) -> None:
                 if key not in ("log_px", "se") and value is not None
             )
             table.add_row(f"log p(x), {name}", *_numbers(values["log_px"], values["se"]), ", ".join(details))
+    Console().print(table)
+
+
+def print_claims(rows: Iterable[Mapping[str, str]]) -> None:
+    """Prints what `pyro_vae.claims.judge` returned as a table on standard output."""
+    table = Table("", "claim", "paper", "ours", "holds", show_lines=True)
+    for row in rows:
+        table.add_row(row["claim"], row["statement"], row["paper"], row["ours"], row["holds"])
     Console().print(table)
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from pyro_vae.errors import InputError
 from pyro_vae.folder import read_metrics
-from pyro_vae.grid import Cell, train_all
-from pyro_vae.paper import PANELS, figure2, panels, paper_values
+from pyro_vae.grid import Cell, marginals, train_all
+from pyro_vae.paper import PANELS, figure2, figure3, figure4, figure5, panels, paper_values
+from pyro_vae.run import Run, train
 
 TINY = ("--hidden", "8", "--batch", "20")
 
@@ -51,27 +52,26 @@ def _written(out):
 
 
 def test_a_grid_takes_the_best_step_goes_on_and_does_nothing_twice(tmp_path, capfd):
-    cells = [Cell("digits", 2, "aevb", 0, TINY)]
     # A step of 1e30 leaves the loss without a finite value.
-    steps = (0.001, 0.1, 1e30)
-    folders, failures = train_all(cells, 3000, tmp_path, jobs=2, step_sizes=steps)
+    cells = [Cell("digits", 2, "aevb", 0, TINY, step_sizes=(0.001, 0.1, 1e30))]
+    folders, failures = train_all(cells, 3000, tmp_path, jobs=2)
     assert failures == {}
     assert folders == {cells[0]: tmp_path / "digits-2-aevb-0.1-0"}
     bounds = {step: read_metrics(tmp_path / cells[0].name(step))[-1][2] for step in (0.001, 0.1)}
     assert bounds[0.1] > bounds[0.001]
     assert "digits-2-aevb-1e+30-0 is dropped: the " in capfd.readouterr().err
     before = _written(tmp_path)
-    assert train_all(cells, 3000, tmp_path, jobs=2, step_sizes=steps) == (folders, {})
+    assert train_all(cells, 3000, tmp_path, jobs=2) == (folders, {})
     assert _written(tmp_path) == before
     # `pilot` of 100,000 samples or less: a larger budget tries the steps further before one of them goes on.
-    train_all(cells, 4000, tmp_path, jobs=2, step_sizes=steps)
+    train_all(cells, 4000, tmp_path, jobs=2)
     assert read_metrics(folders[cells[0]])[-1][0] == 4000
 
 
 def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path):
-    good = Cell("digits", 2, "aevb", 0, TINY)
-    bad = Cell("digits", 2, "aevb", 1, ("--batch", "100000"))
-    folders, failures = train_all([bad, good], 2500, tmp_path, jobs=2, step_sizes=(0.1,))
+    good = Cell("digits", 2, "aevb", 0, TINY, step_sizes=(0.1,))
+    bad = Cell("digits", 2, "aevb", 1, ("--batch", "100000"), step_sizes=(0.1,))
+    folders, failures = train_all([bad, good], 2500, tmp_path, jobs=2)
     assert list(folders) == [good]
     assert "--batch 100000 is more than the" in failures[bad]
 
@@ -79,7 +79,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path):
 def test_a_signal_ends_a_grid_after_checkpoints(tmp_path):
     code = (
         "from pathlib import Path; from pyro_vae.grid import Cell, train_all\n"
-        f"train_all([Cell('digits', 2, 'aevb', 0, {TINY})], 10**8, Path('out'), step_sizes=(0.1,))"
+        f"train_all([Cell('digits', 2, 'aevb', 0, {TINY}, step_sizes=(0.1,))], 10**8, Path('out'))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     folder = tmp_path / "out" / "digits-2-aevb-0.1-0"
@@ -94,6 +94,32 @@ def test_a_signal_ends_a_grid_after_checkpoints(tmp_path):
     assert (folder / "checkpoint.pt").exists()
 
 
+def test_figure_3_from_the_command_line(cli, real_data, monkeypatch):
+    monkeypatch.setattr("pyro_vae.paper.STAGES", (15_000,))
+    monkeypatch.setattr("pyro_vae.grid._PILOT", 11_000)
+    monkeypatch.setattr("pyro_vae.grid._EVALUATED", 50)
+    figure = ("paper", "figure3", "--train-sizes", "200", "--algorithms", "aevb", "--samples", "2e4", "--jobs", "2")
+    result = cli(*figure, "--data-dir", real_data)
+    assert result.status == 0, result.err
+    written = [Path(line) for line in result.out.split()]
+    assert [path.name for path in written] == ["figure3.csv", "figure3.png", "figure3.svg", "figure3-time.png"]
+    with written[0].open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["panel"], row["algorithm"], row["split"], row["samples"]) for row in rows] == [
+        ("N=200", "aevb", split, samples) for samples in ("15000", "20000") for split in ("train", "test")
+    ]
+    # Untrained, the pixels are fair coins: 784 log 1/2 = -543; after a warm-up of 10,100 samples that is history.
+    assert all(-500 < float(row["value"]) < -100 and float(row["seconds"]) > 0 for row in rows)
+    # The last row is what `evaluate` says of the trained pair.
+    folder = next(path for path in Path("runs/paper/figure3").glob("mnist200-3-aevb-*-0") if marginals(path))
+    found = Run.open(folder).evaluate(limit=50)["importance"]
+    assert float(rows[-1]["value"]) == pytest.approx(found["log_px"], abs=1e-3)
+    assert marginals(folder)[-1]["se"] == pytest.approx(found["se"], rel=0.1)
+    before = _written(Path("runs/paper/figure3"))
+    assert cli(*figure, "--data-dir", real_data).status == 0
+    assert _written(Path("runs/paper/figure3")) == before  # nothing is done twice
+
+
 def test_figure_2_from_the_command_line(cli, real_data):
     figure = ("paper", "figure2", "--panels", "frey:2", "--algorithms", "aevb", "--samples", "1500")
     result = cli(*figure, "--data-dir", real_data)
@@ -106,6 +132,19 @@ def test_figure_2_from_the_command_line(cli, real_data):
     assert found == {("frey:2", "aevb", split) for split in ("train", "test")}
     assert {row["samples"] for row in rows} == {"1000", "1500"}
     assert all(path.stat().st_size > 5000 for path in written[1:])
+
+
+def test_figures_4_and_5_have_the_papers_grids(monkeypatch, tmp_path):
+    run = train(tmp_path / "run", samples=1000, hidden=5, latent=2, progress=False)
+    drawn = []
+    monkeypatch.setattr("pyro_vae.paper.load_data", lambda *_, **__: None)
+    monkeypatch.setattr("pyro_vae.paper.train_all", lambda cells, *_, **__: (dict.fromkeys(cells, run.path), {}))
+    monkeypatch.setattr("pyro_vae.paper_figures._save", lambda figure, path: drawn.append(figure) or path)
+    assert figure4(tmp_path, 1000) == [tmp_path / "figure4.png"]
+    assert figure5(tmp_path, 1000) == [tmp_path / "figure5.png"]
+    # A digit is drawn with 32 pixels along each side, and a line of one pixel between digits.
+    grids = [[tuple((n + 1) / 33 for n in axes.images[0].get_array().shape[:2]) for axes in f.axes] for f in drawn]
+    assert grids == [[(20, 20), (10, 10)], [(10, 10)] * 4]
 
 
 @pytest.mark.parametrize(
@@ -131,3 +170,5 @@ def test_wrong_input_is_answered_before_anything_is_trained(cli, arguments, mess
 def test_an_algorithm_of_another_figure_is_refused_in_python_too(tmp_path):
     with pytest.raises(InputError, match="not in Figure 2"):
         figure2(tmp_path, [("mnist", 3)], ["mcem"], 1000, 1)
+    with pytest.raises(InputError, match="not in Figure 3: choose from aevb, wake_sleep, mcem"):
+        figure3(tmp_path, [1000], ["full_vb"], 1000, 1)
