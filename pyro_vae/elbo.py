@@ -8,6 +8,7 @@ __all__ = [
     "elbo",
     "evaluation_mode",
     "isolated",
+    "iwae",
     "joint_log_prob",
     "log_weights",
     "particle_plate",
@@ -16,6 +17,7 @@ __all__ = [
     "traces",
 ]
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -162,3 +164,23 @@ def elbo(
         else:
             terms.append(-scale_and_mask(kl, site["scale"], site["mask"]))
     return torch.as_tensor(sum(terms)).expand(particles, len(x)).mean(0)
+
+
+def iwae(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, particles: int = 1) -> Tensor:
+    r"""Estimates the importance-weighted bound of each datapoint, in nats (Burda et al., 2016, Equation 8).
+
+    .. math:: \mathcal{L}_K(x) = E \log \frac{1}{K} \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k | x)}, \quad z_k \sim q(z | x)
+
+    It rises from the bound at :math:`K = 1` to :math:`\log p(x)`. The draws of a datapoint are weighed against each
+    other and not against those of its neighbours.
+
+    Arguments:
+        model: The generative model.
+        guide: The recognition model.
+        x: The data, with shape `(datapoints, features)`.
+        particles: The number of draws per datapoint, K.
+
+    Returns:
+        The bounds, float64 with shape `(datapoints,)`.
+    """
+    return log_weights(model, guide, x, particles).double().logsumexp(0) - math.log(particles)

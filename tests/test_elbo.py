@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from pyro_vae.checks import check_pair
-from pyro_vae.elbo import elbo, isolated, log_weights
+from pyro_vae.elbo import elbo, isolated, iwae, log_weights
 from pyro_vae.errors import InputError
 from pyro_vae.evaluation import bound
 from pyro_vae.guides.gaussian import GaussianGuide
@@ -44,6 +45,64 @@ def test_bound_is_log_px_minus_the_divergence_from_the_posterior(oracle):
     divergence = torch.distributions.kl_divergence(q, dist.MultivariateNormal(loc, covariance))
     expected = (oracle.model.log_px(oracle.x) - divergence).mean().item()
     assert abs(mean - expected) < 4 * se
+
+
+def test_the_importance_weighted_bound_is_its_integral_and_rises_to_log_px(oracle):
+    # One latent, and a q that is shifted by 0.8 and wider by half: with z = m + s e, log w is a quadratic in e, and
+    # L_1 and L_2 are integrals over e and over (e, e'), which 80 Gauss-Hermite nodes a dimension give to 1e-6.
+    torch.manual_seed(0)
+    model = type(oracle.model)(torch.randn(4, 1), torch.randn(4), noise=0.7)
+    guide = type(oracle.guide)(4, 1)
+    guide.set_exact(model)
+    with torch.no_grad():
+        guide.mean.bias += 0.8 * guide.log_scale.exp()
+        guide.log_scale += math.log(1.5)
+        x = model(None, size=6)
+        loc, scale, (exact, covariance) = guide.mean(x), guide.log_scale.exp(), model.posterior(x)
+    nodes, masses = (torch.from_numpy(v) for v in np.polynomial.hermite_e.hermegauss(80))
+    masses = masses / masses.sum()
+    z = (loc + scale * nodes).double()  # (6, 80)
+    log_w = dist.Normal(exact.double(), covariance.double().sqrt()).log_prob(z) - dist.Normal(loc, scale).log_prob(z)
+    log_w += model.log_px(x).double().unsqueeze(1)
+    first = log_w @ masses
+    pairs = torch.logaddexp(log_w.unsqueeze(2), log_w.unsqueeze(1)) - math.log(2)
+    second = torch.einsum("nij,i,j->n", pairs, masses, masses)
+
+    draws = 40_000
+    repeated = x.repeat(draws, 1)
+    found = {}
+    with isolated(), torch.no_grad():
+        for k in (1, 2, 10, 50):
+            bounds = iwae(model, guide, repeated[: 6 * draws // k], k).view(-1, 6).mean(1)
+            found[k] = bounds.mean(), bounds.std() / math.sqrt(len(bounds))
+    for k, expected in ((1, first), (2, second)):
+        mean, se = found[k]
+        assert abs(mean - expected.mean()) < 4 * se
+    assert se < 0.01
+    means = [mean.item() for mean, _ in found.values()]
+    errors = [se.item() for _, se in found.values()]
+    for k in range(3):  # the last and smallest step is some 0.02 nats, ten of its errors
+        assert means[k + 1] - means[k] > 4 * math.hypot(errors[k], errors[k + 1])
+    assert means[3] < model.log_px(x).mean() + 3 * errors[3]
+
+
+def test_the_importance_weighted_bound_of_one_draw_is_the_bound(oracle):
+    with isolated():
+        torch.manual_seed(0)
+        one = iwae(oracle.model, oracle.guide, oracle.x)
+        torch.manual_seed(0)
+        assert torch.equal(one, elbo(oracle.model, oracle.guide, oracle.x).double())
+
+
+def test_draws_are_weighed_within_their_datapoint(oracle):
+    # Were the weights shared by the batch, a datapoint's bound would depend on its neighbours.
+    with isolated():
+        torch.manual_seed(0)
+        log_w = log_weights(oracle.model, oracle.guide, oracle.x, 5)
+        torch.manual_seed(0)
+        bounds = iwae(oracle.model, oracle.guide, oracle.x, 5)
+    expected = log_w.double().exp().mean(0).log()
+    torch.testing.assert_close(bounds, expected)
 
 
 def _gradients(oracle, analytic_kl, draws):

@@ -36,6 +36,7 @@ def log(caplog):
 LEARNERS = {
     "aevb, A": (AEVB, BernoulliModel, {}),
     "aevb, B": (AEVB, GaussianModel, {"kl": "analytic", "particles": 2}),
+    "aevb, iwae": (AEVB, GaussianModel, {"objective": "iwae", "particles": 3}),
     "aevb, adam": (AEVB, BernoulliModel, {"optimizer": "adam", "step_size": 1e-3}),
     "wake_sleep": (WakeSleep, BernoulliModel, {}),
     "wake_sleep, reweighted": (WakeSleep, BernoulliModel, {"particles": 3, "insomnia": 0.5}),
