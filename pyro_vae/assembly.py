@@ -54,6 +54,8 @@ def _fitting(settings: Settings, part: type[Any], *names: str) -> dict[str, Any]
 def pair(settings: Settings, data: Dataset) -> tuple[nn.Module, nn.Module | None]:
     """Builds the model and the guide of a run; the latter is None where the algorithm has none.
 
+    An algorithm that learns more of a model than its parameters puts it into a module of its own (`wraps_model`).
+
     Arguments:
         settings: The settings.
         data: The data.
@@ -63,7 +65,8 @@ def pair(settings: Settings, data: Dataset) -> tuple[nn.Module, nn.Module | None
     """
     found = {kind: parts.find(kind, getattr(settings, kind)) for kind in ("model", "prior", "guide")}
     built: dict[str, nn.Module] = {}
-    guided = getattr(parts.find("inference", settings.inference), "uses_guide", True)
+    algorithm = parts.find("inference", settings.inference)
+    guided = getattr(algorithm, "uses_guide", True)
     for kind in ("model", "guide") if guided else ("model",):
         shared = _fitting(settings, found[kind], "hidden")
         if kind == "model":
@@ -76,6 +79,8 @@ def pair(settings: Settings, data: Dataset) -> tuple[nn.Module, nn.Module | None
         module = parts.build(kind, found[kind], *size, own=settings.set.get(kind, {}), **shared)
         if not isinstance(module, nn.Module):
             raise InputError(f"--{kind} {found[kind].__name__} is no torch.nn.Module: make it one")
+        if kind == "model" and hasattr(algorithm, "wraps_model"):
+            module = algorithm.wraps_model(module)
         built[kind] = module.to(data.train.device)
     return built["model"], built.get("guide")
 

@@ -49,7 +49,8 @@ def isolated(validate: bool = False) -> Iterator[None]:
 @contextmanager
 def evaluation_mode(*modules: Any) -> Iterator[None]:
     """Puts modules into evaluation mode, so that looking at them changes nothing (batch norm, dropout)."""
-    training = [(part, part.training) for m in modules if isinstance(m, nn.Module) for part in m.modules()]
+    owners = (getattr(module, "__self__", module) for module in modules)  # of a method, such as one that draws weights
+    training = [(part, part.training) for m in owners if isinstance(m, nn.Module) for part in m.modules()]
     try:
         for part, _ in training:
             part.training = False

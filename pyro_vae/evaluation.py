@@ -1,6 +1,6 @@
 r"""Evaluation of a trained pair: the bound, and the draws behind the estimators of :math:`\log p(x)`."""
 
-__all__ = ["Estimate", "Marginal", "bound", "chunked_log_weights", "evaluate"]
+__all__ = ["Estimate", "Marginal", "bound", "chunked_log_weights", "evaluate", "weights_cost"]
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vae import parts
+from pyro_vae.bayesian import BayesianModel
 from pyro_vae.data import Dataset, Split
 from pyro_vae.device import seeded
 from pyro_vae.elbo import evaluation_mode, log_weights
@@ -21,6 +22,9 @@ from pyro_vae.traced import Traced, worth_compiling
 # and blocks of about 32 MB fragment the heap of glibc, until a process holds gigabytes.
 _ROWS = 4_096
 
+# Datapoints that share what is costly: the steps that fit a Gaussian to each of them, or a draw of the weights.
+_TOGETHER = 1_000
+
 
 class Estimate(NamedTuple):
     """A mean over datapoints, in nats, with the Monte Carlo standard error of that mean."""
@@ -29,9 +33,14 @@ class Estimate(NamedTuple):
     se: float
 
     @classmethod
-    def over(cls, values: Tensor, se: Tensor) -> "Estimate":
-        """Averages estimates per datapoint, given their own independent standard errors."""
-        return cls(values.mean().item(), se.square().sum().sqrt().item() / len(se))
+    def over(cls, values: Tensor, se: Tensor, shared: bool = False) -> "Estimate":
+        """Averages estimates per datapoint, given their own standard errors.
+
+        These are independent, unless the datapoints have draws in common (`shared`): then they are added up, as if all
+        of them erred alike, which no dependence can exceed.
+        """
+        total = se.sum() if shared else se.square().sum().sqrt()
+        return cls(values.mean().item(), total.item() / len(se))
 
 
 class Marginal(NamedTuple):
@@ -55,7 +64,8 @@ def chunked_log_weights(
     r"""Draws :math:`\log p(x, z) - \log q(z | x)` for a whole split, in chunks of bounded memory.
 
     Arguments:
-        model: The generative model.
+        model: The generative model. Weights that are random variables are drawn anew with each particle, and are the
+            same for the datapoints of a chunk.
         guide: The recognition model; None fits a Gaussian to the posterior of each datapoint.
         split: The datapoints.
         particles: The number of draws per datapoint.
@@ -64,11 +74,11 @@ def chunked_log_weights(
     Yields:
         The log weights of some datapoints, float64 with shape `(particles, some)`.
     """
-    # A Gaussian per datapoint takes hundreds of steps, so that many datapoints at once are the better deal.
-    size = max(1, _ROWS // particles) if guide is not None else 1000
+    drawn = model.drawn if isinstance(model, BayesianModel) else model
+    size = _TOGETHER if drawn is not model or guide is None else max(1, _ROWS // particles)
 
     def weigh(x: Tensor, count: int) -> tuple[Tensor]:
-        return (log_weights(model, q, x, count).double(),)
+        return (log_weights(drawn, q, x, count).double(),)
 
     plain = Traced(weigh, model, guide)
     compiled = Traced(weigh, model, guide, compile=compile and guide is not None)
@@ -76,7 +86,7 @@ def chunked_log_weights(
     for values in split.values.split(size):
         x = split.read(values)
         q = fit_gaussian(model, x) if guide is None else guide
-        rows = max(1, _ROWS // len(x))
+        rows = max(1, _ROWS // len(x)) if drawn is model else 1
         counts = [min(rows, particles - done) for done in range(0, particles, rows)]
         usual = usual or (len(x), counts[0])
         with evaluation_mode(model, q):
@@ -91,7 +101,8 @@ def bound(
 ) -> Estimate:
     """Estimates the mean bound of a split, in nats per datapoint (Equation 6).
 
-    It draws from its own generator, so that evaluating changes no training run.
+    It draws from its own generator, so that evaluating changes no training run. Where the weights are random
+    variables, it is the mean over their distribution; see `weights_cost` for what they cost.
 
     Arguments:
         model: The generative model.
@@ -108,7 +119,20 @@ def bound(
         weights = torch.cat(list(chunked_log_weights(model, guide, split, particles, compile)), dim=1)
     if particles == 1:
         return Estimate(weights.mean().item(), math.nan)
+    if isinstance(model, BayesianModel):  # the datapoints of a particle share its weights
+        means = weights.mean(1)
+        return Estimate(means.mean().item(), means.std().item() / math.sqrt(particles))
     return Estimate.over(weights.mean(0), weights.std(0) / math.sqrt(particles))
+
+
+@torch.no_grad()
+def weights_cost(model: nn.Module, dataset: Dataset) -> float:
+    r"""Returns :math:`KL(q(\theta) \| p(\theta)) / N` of random weights, in nats per training datapoint; 0 without them.
+
+    The bound of the N training data pays for the weights once. Test data find them paid for: their bound, without this
+    cost, is one of the predictive density :math:`\log \int q(\theta) \, p(x | \theta) \, d\theta`.
+    """
+    return model.divergence().item() / len(dataset.train) if isinstance(model, BayesianModel) else 0.0
 
 
 def evaluate(
@@ -139,8 +163,8 @@ def evaluate(
         compile: `on`, `off`, or `auto`, which compiles what is worth it.
 
     Returns:
-        `data`, `binarize`, `split`, `datapoints`, `bound`, `bound_se` and, under the name of each estimator,
-        its `log_px`, `se` and details. The standard errors are those of the Monte Carlo draws. What is not
+        `data`, `binarize`, `split`, `datapoints`, `bound`, `bound_se`, of random weights `weights_kl` (see
+        `weights_cost`), and, under the name of each estimator, its `log_px`, `se` and details. The standard errors are those of the Monte Carlo draws. What is not
         known, with a single particle for example, is None.
 
     Raises:
@@ -152,18 +176,21 @@ def evaluate(
     compiled = worth_compiling(compile, len(data) * particles)
     estimators = {name: _estimator(name, particles=particles, force=force, compile=compiled) for name in marginal}
     mean, se = bound(model, guide, data, min(particles, 100), seed, compiled)
+    cost = weights_cost(model, dataset)
     result: dict[str, Any] = {
         "data": dataset.name,
         "binarize": dataset.binarize,
         "split": split,
         "datapoints": len(data),
-        "bound": mean,
+        "bound": mean - cost if split == "train" else mean,
         "bound_se": se,
     }
+    if isinstance(model, BayesianModel):
+        result["weights_kl"] = cost
     for name, estimator in estimators.items():
         with seeded(seed, data.device):
             log_px, error, details = estimator.estimate(model, guide, data)
-        mean, se = Estimate.over(log_px, error)
+        mean, se = Estimate.over(log_px, error, shared=isinstance(model, BayesianModel))
         result[name] = {"log_px": mean, "se": se, **details}
     return _known(result)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae import generate
+from pyro_vae.bayesian import BayesianModel
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError
 from pyro_vae.folder import replace_file
@@ -146,7 +147,8 @@ def _title(run: Run) -> str:
     s = run.settings
     grey = "" if s.binarize == "none" else f", {s.binarize} binarisation"
     name = Path(s.data).stem.replace("$", r"\$")  # no mathematics
-    return f"{name}{grey}: {Path(s.model).stem} model, {Path(s.inference).stem}, {s.latent} latents"
+    weights = ", weights at their mean" if isinstance(run.model, BayesianModel) else ""
+    return f"{name}{grey}: {Path(s.model).stem} model, {Path(s.inference).stem}, {s.latent} latents{weights}"
 
 
 def _canvas(columns: int, rows: int, run: Run) -> tuple[Figure, Axes]:

@@ -16,7 +16,9 @@ from pyro import poutine
 from torch import Size, Tensor
 from torch.distributions import Transform, biject_to
 
+from pyro_vae.bayesian import BayesianModel
 from pyro_vae.elbo import sample_sites, site_log_prob
+from pyro_vae.errors import InputError
 from pyro_vae.hmc import with_gradient
 from pyro_vae.traced import Traced
 
@@ -30,9 +32,14 @@ class Potential:
         model: The generative model.
         x: The data, with shape `(datapoints, features)`.
         compile: Whether gradients are traced and compiled.
+
+    Raises:
+        InputError: If the model's weights are random variables.
     """
 
     def __init__(self, model: Callable[..., Any], x: Tensor, compile: bool = False) -> None:
+        if isinstance(model, BayesianModel):
+            raise InputError("HMC moves latent variables alone, and here the weights are random: use importance")
         self.model, self.x = model, x
         self.transforms: dict[str, Transform] = {}
         self.shapes: dict[str, Size] = {}

@@ -83,6 +83,9 @@ def print_evaluation(result: dict[str, Any]) -> None:
     table.add_column("s.e.", justify="right", no_wrap=True)
     table.add_column("details")
     table.add_row("bound", *_numbers(result["bound"], result["bound_se"]), "")
+    if "weights_kl" in result:
+        paid = "in the bound" if result["split"] == "train" else "paid by the training data"
+        table.add_row("KL of the weights", *_numbers(result["weights_kl"], None), paid)
     for name, values in result.items():
         if isinstance(values, dict):
             details = (

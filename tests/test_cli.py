@@ -351,7 +351,7 @@ def _array(name, array):
         (("train", "--model", "nope"), "--model nope is unknown: choose from bernoulli, gaussian"),
         (("train", "--guide", "nope"), "--guide nope is unknown: choose from gaussian"),
         (("train", "--prior", "nope"), "--prior nope is unknown: choose from normal"),
-        (("train", "--inference", "nope"), "--inference nope is unknown: choose from aevb, mcem, wake_sleep"),
+        (("train", "--inference", "nope"), "--inference nope is unknown: choose from aevb, full_vb, mcem, wake_sleep"),
         (("train", "--model", "nope.py"), "--model nope.py cannot be read: No such file"),
         (("train", "--data", "nope"), "--data nope is unknown: choose from digits, mnist, frey"),
         (("train", "--data", "nope.npy"), "nope.npy cannot be read"),

@@ -1,0 +1,130 @@
+r"""Full variational Bayes: Gaussians over the latent variables and over the model's weights (Appendix F).
+
+.. math:: \log p(X) \geq N \, E_{q(\theta)} \Big[ \frac{1}{N} \sum_{i=1}^N \mathcal{L}(\theta, \phi; x_i) \Big]
+    - KL(q(\theta) \| p(\theta)), \quad p(\theta) = N(0, I), \quad q(\theta) = N(\mu, \mathrm{diag}\, \sigma^2)
+
+Each step draws a minibatch of M of the N datapoints and weights :math:`\theta = \mu + \sigma \zeta`, and follows the
+gradient of the bound times M / N. With everything sampled it is the paper's Equation 22, with both divergences in
+closed form its Equation 24. One draw of the weights serves the whole minibatch: the mean is the paper's, which draws
+them anew for every datapoint, the variance is larger, and the cost is that of AEVB.
+"""
+
+__all__ = ["FullVB"]
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyro_vae.bayesian import BayesianModel
+from pyro_vae.checks import check_pair
+from pyro_vae.data import Split
+from pyro_vae.device import generator_state, set_generator_state
+from pyro_vae.elbo import elbo, evaluation_mode, isolated
+from pyro_vae.errors import InputError
+from pyro_vae.settings import KL
+from pyro_vae.update import Update
+
+
+class FullVB:
+    """Creates a learner that trains a Gaussian over the weights of a model together with its guide.
+
+    Arguments:
+        model: The generative model, any one; its parameters are where the means start.
+        guide: The recognition model. Its weights have no distribution.
+        data: The training data.
+        batch: The number of datapoints in a minibatch, M in the paper.
+        step_size: The global step size.
+        optimizer: `adagrad`, the paper's, or the name of one in `torch.optim`.
+        kl: `sampled` is Equation 22, `analytic` Equation 24.
+        particles: The number of draws of weights, and with each of them of a latent variable per datapoint, L in the
+            paper.
+        compile: Whether the update is traced and compiled.
+
+    Attributes:
+        model: The model with its Gaussian, a `pyro_vae.bayesian.BayesianModel`.
+        loss: The last minibatch's negative bound in nats per datapoint, a scalar on the device. The weights' divergence
+            is a part of it, divided by N.
+
+    Raises:
+        InputError: If model and guide do not fit each other or the data, or the guide cannot be reparameterised.
+    """
+
+    wraps_model = BayesianModel
+
+    def __init__(
+        self,
+        model: nn.Module,
+        guide: nn.Module,
+        data: Split,
+        *,
+        batch: int = 100,
+        step_size: float = 0.02,
+        optimizer: str = "adagrad",
+        kl: str = "sampled",
+        particles: int = 1,
+        compile: bool = False,
+    ) -> None:
+        self.model = model if isinstance(model, BayesianModel) else BayesianModel(model)
+        self.guide, self.data = guide, data
+        self.batch, self.particles, self.analytic = batch, particles, kl == "analytic"
+        if kl not in KL:
+            raise InputError(f"kl {kl} is unknown: choose from {', '.join(KL)}")
+        sites = check_pair(self.model, guide, data.first(batch))
+        if not all(site["fn"].has_rsample for site in sites.values()):
+            raise InputError(
+                f"full_vb needs a reparameterised guide: train {type(guide).__name__} with --inference aevb"
+            )
+        with isolated(), evaluation_mode(self.model, guide), torch.no_grad():
+            elbo(self.model, guide, data.first(2), analytic_kl=self.analytic)  # where it would be wrong, this refuses
+        self.update = Update(
+            self._loss,
+            (self.model, guide),
+            (self.model, guide),
+            optimizer=optimizer,
+            step_size=step_size,
+            share=batch / len(data),
+            weight_prior=torch.inf,  # the weights' own prior is in the loss, and the guide has none
+            compile=compile,
+        )
+        self.loss = torch.zeros((), device=data.device)
+
+    @property
+    def settled(self) -> bool:
+        """Whether a step is compiled by now, so that it can be recorded."""
+        return self.update.settled
+
+    def step(self) -> int:
+        """Performs one update on a new minibatch.
+
+        Returns:
+            Its cost in datapoint evaluations, the size of the minibatch.
+        """
+        (loss,) = self.update(self.data.values)
+        self.loss = loss / self.batch
+        return self.batch
+
+    def _loss(self, values: Tensor) -> tuple[Tensor]:
+        """The negative bound times M / N, in nats."""
+        x = self.data.minibatch(self.batch, values)
+        draws = torch.stack([self._bound(x) for _ in range(self.particles)])
+        return (-draws.mean(),)
+
+    def _bound(self, x: Tensor) -> Tensor:
+        weights = self.model.draw()
+        of_data = elbo(partial(self.model.with_weights, weights), self.guide, x, analytic_kl=self.analytic).sum()
+        of_weights = -self.model.divergence() if self.analytic else self.model.log_ratio(weights)
+        return of_data + self.batch / len(self.data) * of_weights
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that the learner's next step depends on, besides its modules and data."""
+        return {
+            "update": self.update.state_dict(),
+            "generators": generator_state(self.data.device),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Sets what `state_dict` returned."""
+        self.update.load_state_dict(state["update"])
+        set_generator_state(state["generators"], self.data.device)
