@@ -127,7 +127,7 @@ def bound(
 
 @torch.no_grad()
 def weights_cost(model: nn.Module, dataset: Dataset) -> float:
-    r"""Returns :math:`KL(q(\theta) \| p(\theta)) / N` of random weights, in nats per training datapoint; 0 without them.
+    r"""Returns :math:`KL(q(\theta) \| p(\theta)) / N` in nats per training datapoint; 0 where no weights are random.
 
     The bound of the N training data pays for the weights once. Test data find them paid for: their bound, without this
     cost, is one of the predictive density :math:`\log \int q(\theta) \, p(x | \theta) \, d\theta`.
@@ -164,8 +164,8 @@ def evaluate(
 
     Returns:
         `data`, `binarize`, `split`, `datapoints`, `bound`, `bound_se`, of random weights `weights_kl` (see
-        `weights_cost`), and, under the name of each estimator, its `log_px`, `se` and details. The standard errors are those of the Monte Carlo draws. What is not
-        known, with a single particle for example, is None.
+        `weights_cost`), and, under the name of each estimator, its `log_px`, `se` and details. The standard errors are
+        those of the Monte Carlo draws. What is not known, with a single particle for example, is None.
 
     Raises:
         InputError: If there is no such split or estimator, or no particle.

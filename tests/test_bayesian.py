@@ -45,7 +45,7 @@ def test_the_divergence_is_the_closed_form_and_the_mean_of_the_draws(model):
 
 
 def test_draws_have_the_means_and_scales_of_the_posterior(model):
-    # Of 1,000 draws the mean errs by s / 32 and the scale by s / 45; 5 of these errors among 117 weights: 1e-4 by chance.
+    # Of 1,000 draws the mean errs by s / 32 and the scale by s / 45: beyond 5 of these among 117, 1e-4 by chance.
     with torch.no_grad():
         draws = [model.draw() for _ in range(1000)]
         for name, q in model.posterior().items():

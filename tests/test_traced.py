@@ -18,7 +18,6 @@ from pyro_vae.evaluation import bound
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.inference.aevb import AEVB
 from pyro_vae.inference.ais import AIS
-from pyro_vae.inference.full_vb import FullVB
 from pyro_vae.inference.importance import Importance
 from pyro_vae.inference.mcem import MCEM
 from pyro_vae.inference.wake_sleep import WakeSleep
@@ -37,11 +36,10 @@ def log(caplog):
 LEARNERS = {
     "aevb, A": (AEVB, BernoulliModel, {}),
     "aevb, B": (AEVB, GaussianModel, {"kl": "analytic", "particles": 2}),
-    "aevb, iwae": (AEVB, GaussianModel, {"objective": "iwae", "particles": 3}),
+    "aevb, iwae": (AEVB, BernoulliModel, {"objective": "iwae", "particles": 3}),
     "aevb, adam": (AEVB, BernoulliModel, {"optimizer": "adam", "step_size": 1e-3}),
     "wake_sleep": (WakeSleep, BernoulliModel, {}),
     "wake_sleep, reweighted": (WakeSleep, BernoulliModel, {"particles": 3, "insomnia": 0.5}),
-    "full_vb": (FullVB, GaussianModel, {"particles": 2}),
     "mcem": (MCEM, BernoulliModel, {}),
 }
 
