@@ -71,13 +71,14 @@ class FullVB:
         self.batch, self.particles, self.analytic = batch, particles, kl == "analytic"
         if kl not in KL:
             raise InputError(f"kl {kl} is unknown: choose from {', '.join(KL)}")
-        sites = check_pair(self.model, guide, data.first(batch))
+        sites = check_pair(self.model.mean, guide, data.first(batch))
         if not all(site["fn"].has_rsample for site in sites.values()):
             raise InputError(
                 f"full_vb needs a reparameterised guide: train {type(guide).__name__} with --inference aevb"
             )
         with isolated(), evaluation_mode(self.model, guide), torch.no_grad():
-            elbo(self.model, guide, data.first(2), analytic_kl=self.analytic)  # where it would be wrong, this refuses
+            # Where the closed form is wrong, or the weights cannot be drawn, this fails before the long part.
+            elbo(self.model.drawn, guide, data.first(2), analytic_kl=self.analytic)
         self.update = Update(
             self._loss,
             (self.model, guide),

@@ -41,11 +41,8 @@ class BayesianModel(nn.Module):
     def posterior(self) -> dict[str, dist.Normal]:
         r"""Returns :math:`q(\theta)` by the names of the parameters."""
         means = dict(self.mean.named_parameters())
-        return {
-            name: dist.Normal(means[name], log_scale.exp())
-            for key, log_scale in self.log_scale.items()
-            for name in [key.replace("/", ".")]
-        }
+        scales = {key.replace("/", "."): log_scale.exp() for key, log_scale in self.log_scale.items()}
+        return {name: dist.Normal(means[name], scale) for name, scale in scales.items()}
 
     def draw(self) -> dict[str, Tensor]:
         """Draws weights from their posterior; gradients reach its means and standard deviations."""

@@ -11,6 +11,7 @@ ARGUMENTS = {
     "benchmark.py": ["1"],
     "benchmark_hmc.py": ["20", "1"],
     "estimators.py": ["2000", "20"],
+    "full_vb.py": ["2000"],
     "quickstart.py": ["2000"],
 }
 
