@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo(f"pyro-vae: {' '.join(message.split())}", err=True)
+    line = " ".join(message.split())
+    # A name in a folder from elsewhere may hold what moves a terminal's cursor.
+    click.echo(f"pyro-vae: {''.join(c if c.isprintable() else '?' for c in line)}", err=True)
     sys.exit(status)
 
 
@@ -127,7 +129,7 @@ def _value(text: str) -> Any:
     """Reads a value as TOML does, a string where it is nothing else."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return text
 
 

@@ -1,11 +1,21 @@
 """Devices by name, and the state of their random generators."""
 
-__all__ = ["generator_state", "resolve", "seeded", "set_generator_state"]
+__all__ = [
+    "generator_state",
+    "host_generators",
+    "resolve",
+    "seeded",
+    "set_generator_state",
+    "set_host_generators",
+]
 
+import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,11 +42,17 @@ def resolve(name: str) -> torch.device:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds torch's generators inside the block and gives them their old state back after it."""
+    """Seeds torch's generators, Python's and NumPy's inside the block and gives them their old state back after it."""
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
-        yield
+    before = host_generators()
+    try:
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+    finally:
+        set_host_generators(before)
 
 
 def generator_state(device: torch.device) -> dict[str, Tensor]:
@@ -52,3 +68,16 @@ def set_generator_state(state: dict[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+
+
+def host_generators() -> dict[str, Any]:
+    """Returns the state of Python's and NumPy's global generators, which a user's part may draw from."""
+    algorithm, keys, *rest = np.random.get_state(legacy=True)
+    return {"python": random.getstate(), "numpy": (algorithm, torch.from_numpy(keys), *rest)}
+
+
+def set_host_generators(state: dict[str, Any]) -> None:
+    """Sets what `host_generators` returned."""
+    algorithm, keys, *rest = state["numpy"]
+    np.random.set_state((algorithm, keys.numpy(), *rest))
+    random.setstate(state["python"])

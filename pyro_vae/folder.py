@@ -9,6 +9,7 @@ __all__ = [
     "read_weights",
     "replace_file",
     "require_free",
+    "sweep",
     "write_checkpoint",
     "write_metrics",
     "write_record",
@@ -16,38 +17,82 @@ __all__ = [
 ]
 
 import csv
+import io
 import os
-import pickle
-import shutil
+import stat
 import tomllib
-import warnings
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from pyro_vae.errors import InputError, RunError
+from pyro_vae.settings import PARTS
 
 FORMAT = 1
+FILES = ("run.toml", "metrics.csv", "weights.safetensors", "checkpoint.pt")
 PICTURES = ("curve.png", "samples.png", "reconstructions.png", "manifold.png")
 METRICS = ("samples", "seconds", "train_bound", "test_bound")
 
+# A run has a few dozen settings and evaluations; what is longer was not written here.
+_LONGEST_TEXT = 2**24
+
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file beside its place and renames it, so that a reader finds the old one or the new one."""
+    """Writes a file beside its place and renames it, so that a reader finds the old one or the new one.
+
+    Both are on the disk before this returns: a power failure, too, leaves one of them whole.
+
+    Arguments:
+        path: The file.
+        write: Writes the path that it is given.
+
+    Raises:
+        RunError: If it cannot be written. What was there stays.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(beside)
+        _flush(beside)
         beside.replace(path)
+        with suppress(OSError):  # some network file systems flush no folders
+            _flush(path.parent)
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise RunError(f"{path} cannot be written: {error}") from error
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise RunError(f"{path} cannot be written ({reason}): what was there before stays") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _require_file(path: Path) -> None:
+    """Checks that a file is there, and is one: a pipe in a folder from elsewhere would never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(None, "it is no regular file")
+
+
+def _read_text(path: Path) -> str:
+    _require_file(path)
+    with path.open("rb") as file:
+        content = file.read(_LONGEST_TEXT + 1)
+    if len(content) > _LONGEST_TEXT:
+        raise ValueError(f"it is longer than {_LONGEST_TEXT >> 20} MiB")
+    return content.decode()
 
 
 def require_free(folder: Path, overwrite: bool) -> None:
@@ -56,24 +101,44 @@ def require_free(folder: Path, overwrite: bool) -> None:
     Raises:
         InputError: If something is there and may not be replaced.
     """
-    if (folder / "run.toml").is_file():
+    if _holds_run(folder):
         if not overwrite:
             raise InputError(
                 f"{folder} holds a run: go on with it by --resume, replace it by --overwrite, or choose another --out"
             )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())):
         raise InputError(f"{folder} is not empty and not a run folder: choose another --out")
 
 
-def create(folder: Path) -> None:
-    """Creates the folder of a new run; of an old run there, its own files are removed and no others."""
+def _holds_run(folder: Path) -> bool:
+    """Whether the folder's `run.toml` is one of ours, of whatever format."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("metrics.csv", "weights.safetensors", "checkpoint.pt", *PICTURES):
+        record = tomllib.loads(_read_text(folder / "run.toml"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return "format" in record and "settings" in record
+
+
+def create(folder: Path) -> None:
+    """Prepares the folder of a new run; of an old run there, its own files are removed and no others."""
+    copies = folder / "parts"
+    try:
+        if copies.is_symlink():  # what it leads to is not ours
+            copies.unlink()
+        # `run.toml` goes last, when another one takes its place: without it, this would be no run folder.
+        for name in (*FILES[1:], *PICTURES, *(f"parts/{kind}.py" for kind in PARTS)):
             (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / "parts", ignore_errors=True)
+        with suppress(OSError):  # it is not there, or holds what is not ours
+            copies.rmdir()
     except OSError as error:
         raise InputError(f"--out {folder} cannot be written: {error.strerror}") from error
+
+
+def sweep(folder: Path) -> None:
+    """Removes what a killed process has left half-written. Only for who holds the folder's lock."""
+    for name in FILES:
+        for path in folder.glob(f".{name}.[0-9]*"):
+            path.unlink(missing_ok=True)
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -88,10 +153,10 @@ def read_record(folder: Path) -> dict[str, Any]:
         InputError: If the folder is not one of a run.
     """
     try:
-        record = tomllib.loads((folder / "run.toml").read_text(encoding="utf-8"))
+        record = tomllib.loads(_read_text(folder / "run.toml"))
     except OSError as error:
         raise InputError(f"{folder} is not a run folder: it has no readable run.toml") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{folder}/run.toml is damaged: {error}") from error
     if record.get("format") != FORMAT:
         raise InputError(f"{folder}/run.toml has format {record.get('format')}, not {FORMAT}: train the run anew")
@@ -119,8 +184,7 @@ def read_metrics(folder: Path) -> list[list[float]]:
     """
     path = folder / "metrics.csv"
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))[1:]
+        rows = list(csv.reader(io.StringIO(_read_text(path), newline="")))[1:]
         if any(len(row) != len(METRICS) for row in rows):
             raise ValueError(f"its rows must have {len(METRICS)} columns")
         return [[int(samples), *map(float, values)] for samples, *values in rows]
@@ -135,7 +199,7 @@ def write_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
         for part, module in modules.items()
         for name, value in module.state_dict().items()
     }
-    replace_file(folder / "weights.safetensors", lambda path: save_file(tensors, path))
+    replace_file(folder / "weights.safetensors", lambda path: path.write_bytes(save(tensors)))
 
 
 def read_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
@@ -146,6 +210,7 @@ def read_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
     """
     path = folder / "weights.safetensors"
     try:
+        _require_file(path)
         tensors = load_file(path)
         for part, module in modules.items():
             prefix = part + "."
@@ -158,21 +223,29 @@ def read_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
 
 def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """Writes `checkpoint.pt`: tensors and primitives only."""
-    replace_file(folder / "checkpoint.pt", lambda path: torch.save({"format": FORMAT, **state}, path))
+    content = io.BytesIO()  # torch's own writer has no plain words for a full disk
+    torch.save({"format": FORMAT, **state}, content)
+    replace_file(folder / "checkpoint.pt", lambda path: path.write_bytes(content.getbuffer()))
 
 
 def read_checkpoint(folder: Path, device: torch.device) -> dict[str, Any]:
-    """Reads `checkpoint.pt` as data: a pickle with code in it is refused.
+    """Reads `checkpoint.pt` as data: a pickle with code in it is refused, and so is one that promises more than it has.
 
     Raises:
         InputError: If the file is missing or damaged.
     """
     path = folder / "checkpoint.pt"
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch warns of other pickles before it refuses them
-            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        _require_file(path)
+        with zipfile.ZipFile(path) as archive:
+            # torch compresses nothing.
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise ValueError("its parts are larger than the file")
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing: train the run anew by --overwrite") from error
+    except Exception as error:  # there is no end to what a damaged or hostile file may lead to
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path} cannot be read: {reason}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise InputError(f"{path} is no checkpoint of format {FORMAT}: train the run anew")

@@ -7,7 +7,6 @@ import pkgutil
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -88,13 +87,14 @@ def find(kind: str, spec: str) -> type[Any]:
 
 
 def _load(path: Path, kind: str) -> ModuleType:
-    spec = spec_from_file_location(f"pyro_vae_user_{kind}_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if not path.is_file():
         raise InputError(f"--{kind} {path} is not there: give the path of a Python file")
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickles look their module up
+    module = ModuleType(f"pyro_vae_user_{kind}_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses and pickles look their module up
     try:
-        spec.loader.exec_module(module)
+        # What runs is what can be read: Python's own import would take a compiled file from beside it.
+        exec(compile(path.read_bytes(), path, "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         raise InputError(f"--{kind} {path} cannot be imported: {type(error).__name__}: {error}") from error
     return module

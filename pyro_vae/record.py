@@ -16,7 +16,7 @@ from pyro_vae.errors import InputError
 from pyro_vae.settings import PARTS, Settings
 
 # What a resumed run may be given anew: how far and how fast, but not what it is.
-_CHANGEABLE = ("samples", "step_size", "device", "compile", "data_dir")
+_CHANGEABLE = ("samples", "step_size", "device", "compile", "checkpoint_every", "data_dir")
 
 
 def default_path(settings: Settings) -> Path:

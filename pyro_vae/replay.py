@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from pyro_vae.training import Learner
@@ -22,10 +23,13 @@ class Replay:
         launch: Runs the record.
         cycles: The number of cycles in it.
         cost: What they cost in datapoint evaluations.
+        losses: Where the record leaves the sum of their losses.
     """
 
-    def __init__(self, learner: "Learner", launch: Callable[[], object], cycles: int, cost: int) -> None:
-        self.learner, self.launch, self.cycles, self.cost = learner, launch, cycles, cost
+    def __init__(
+        self, learner: "Learner", launch: Callable[[], object], cycles: int, cost: int, losses: Tensor
+    ) -> None:
+        self.learner, self.launch, self.cycles, self.cost, self.losses = learner, launch, cycles, cost, losses
         self.loss = learner.loss
 
     def __call__(self) -> int:
@@ -46,10 +50,13 @@ def capture(learner: "Learner", cycles: int) -> Replay | None:
         The record; None where a step does what cannot be recorded, with a line of log.
     """
     graph = torch.cuda.CUDAGraph()
+    cost, losses = 0, torch.zeros_like(learner.loss)
     try:
         with torch.cuda.graph(graph):
-            cost = sum(learner.step() for _ in range(cycles))
+            for _ in range(cycles):
+                cost += learner.step()
+                losses = losses + learner.loss
     except RuntimeError as error:
         _logger.warning("steps are launched one by one: %s", " ".join(str(error).split())[:200])
         return None
-    return Replay(learner, graph.replay, cycles, cost)
+    return Replay(learner, graph.replay, cycles, cost, losses)

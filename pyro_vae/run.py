@@ -14,8 +14,9 @@ from torch import nn
 from pyro_vae import assembly, evaluation, folder, parts, record
 from pyro_vae.bayesian import BayesianModel
 from pyro_vae.data import Dataset
-from pyro_vae.device import resolve, seeded
+from pyro_vae.device import host_generators, resolve, seeded, set_host_generators
 from pyro_vae.errors import InputError, Interrupted, RunError
+from pyro_vae.lock import locked
 from pyro_vae.optim import WARMUP
 from pyro_vae.progress import Progress
 from pyro_vae.settings import Settings
@@ -24,7 +25,6 @@ from pyro_vae.training import Clock, Learner, fit, not_finite, require_finite
 from pyro_vae.trust import contents, copy, located
 from pyro_vae.trust import require as trust_files
 
-_CHECKPOINT_SECONDS = 60.0
 # An evaluation makes about this many draws of each split, from at most as many datapoints.
 _DRAWS = 10_000
 # Without a guide, each of these datapoints needs a Gaussian of its own.
@@ -144,12 +144,15 @@ def train(
         model, guide = assembly.pair(own, dataset)
         learner = assembly.learner(own, model, guide, dataset)
         run = Run(path, config, dataset, model, guide, metrics=[])
-        clock = _restore(run, learner) if resume else Clock()
-        if not resume:
-            folder.create(path)
-        folder.write_record(path, record.describe(config, dataset, written))
-        copy(files, path)
-        _train(run, learner, clock, progress, signals)
+        with locked(path):
+            if not resume:
+                folder.require_free(path, overwrite)  # another process may have been there in the meantime
+                folder.create(path)
+            folder.sweep(path)
+            clock = _restore(run, learner) if resume else Clock()
+            folder.write_record(path, record.describe(config, dataset, written))
+            copy(files, path)
+            _train(run, learner, clock, progress, signals)
     return run
 
 
@@ -164,8 +167,9 @@ def _train(run: Run, learner: Learner, clock: Clock, progress: bool, signals: li
         saved = monotonic()
         state: dict[str, Any] = {part: module.state_dict() for part, module in run.modules.items()}
         state |= {"learner": learner.state_dict(), "clock": asdict(clock), "metrics": run.metrics}
-        folder.write_checkpoint(run.path, state)
+        state["host_generators"] = host_generators()
         folder.write_weights(run.path, run.modules)
+        folder.write_checkpoint(run.path, state)  # last: where there is one, there is all else
 
     with Progress(run.settings.samples, clock.samples, shown=progress) as shown:
 
@@ -182,14 +186,14 @@ def _train(run: Run, learner: Learner, clock: Clock, progress: bool, signals: li
             shown.evaluated(clock, *bounds)
 
         def on_step(clock: Clock) -> None:
-            if signals or monotonic() - saved > _CHECKPOINT_SECONDS:
+            if signals or monotonic() - saved >= run.settings.checkpoint_every:
                 checkpoint()
             if signals:
                 raise Interrupted(signals[0])
             shown.stepped(clock, learner)
 
-        checkpoint()
         folder.write_metrics(run.path, run.metrics)
+        checkpoint()
         settings = run.settings
         warmup = WARMUP * settings.batch if parts.takes(type(learner), "batch") else 0
         if settings.optimizer == "adagrad" and settings.samples <= warmup:
@@ -213,6 +217,8 @@ def _restore(run: Run, learner: Learner) -> Clock:
         learner.load_state_dict(state["learner"])
         run.metrics.extend([int(samples), *map(float, values)] for samples, *values in state["metrics"])
         clock = Clock(int(state["clock"]["samples"]), float(state["clock"]["seconds"]))
+        if "host_generators" in state:  # older checkpoints hold torch's only
+            set_host_generators(state["host_generators"])
     except Exception as error:  # whatever a foreign or damaged checkpoint may hold
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{run.path}/checkpoint.pt does not fit the run: {type(error).__name__}: {reason}") from error

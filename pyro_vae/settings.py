@@ -50,25 +50,29 @@ class Settings:
     seed: int = _setting(0, "the seed of everything random")
     device: str = _setting("auto", "auto, cpu, cuda, cuda:1, ...")
     compile: str = _setting("auto", "compile the steps: on, off, or where the budget repays it", COMPILE)
+    checkpoint_every: float = _setting(60.0, "seconds between checkpoints: a run that is killed loses no more")
     data_dir: str | None = _setting(None, "folder of the data sets  [default: $PYRO_VAE_DATA, else ./data]")
     set: Options = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("latent", "hidden", "samples", "batch", "train_size", "particles", "seed", "divisor"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name != "train_size":
                 object.__setattr__(self, name, whole(name, value, least=0 if name == "seed" else 1))
         if self.divisor not in (255, 256):
             raise InputError(f"--divisor {self.divisor} is not possible: choose from 255, 256")
         if not 0 < _real(self.step_size) < math.inf:
             raise InputError(f"--step-size {self.step_size} is not possible: give a number above 0")
-        object.__setattr__(self, "step_size", _real(self.step_size))
+        if not 0 <= _real(self.checkpoint_every) < math.inf:
+            raise InputError(f"--checkpoint-every {self.checkpoint_every} is not possible: give seconds, 0 or more")
+        for name in ("step_size", "checkpoint_every"):
+            object.__setattr__(self, name, _real(getattr(self, name)))
         for entry in fields(self):
             value, choices = getattr(self, entry.name), entry.metadata.get("choices")
             if choices and value not in choices:
                 raise InputError(f"{_flag(entry.name)} {value} is unknown: choose from {', '.join(choices)}")
             if entry.type in ("str", str, str | None) and not (
-                (isinstance(value, str) and value) or (value is None and entry.default is None)
+                (isinstance(value, str) and value and "\0" not in value) or (value is None and entry.default is None)
             ):
                 raise InputError(f"{_flag(entry.name)} {value!r} is not possible: give a name or path")
         if not isinstance(self.set, Mapping):
@@ -124,7 +128,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a TOML file: {error}") from error
     settings = content.get("settings", content)
     if not isinstance(settings, dict):

@@ -2,14 +2,21 @@
 
 __all__ = ["KNOWN", "Source", "user_array"]
 
+import gzip
 import math
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from hashlib import file_digest, sha256
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from pyro_vae.errors import InputError
@@ -18,6 +25,7 @@ Array = NDArray[Any]
 
 _FREY = {"frey_rawface.mat": "265a83a23adb081755cd3de375509828e690324d1d60f076b8ecebc840d59c64"}
 _FREY_URL = "https://cs.nyu.edu/~roweis/data/frey_rawface.mat"
+_MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 # Of the files as torchvision unpacks them.
 _MNIST = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -25,6 +33,11 @@ _MNIST = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+# No file of these is larger, packed or unpacked: whoever sends more is cut off.
+_LARGEST = 2**26
+# What deflate can make of a byte at most, by the account of zlib.
+_DEFLATE = 1032
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 # A split belongs to the data: it must not change with the seed of a run.
 _SEED = 0
 
@@ -51,9 +64,9 @@ def _mnist(folder: Path) -> Source:
     from torchvision.datasets import MNIST
 
     def download(target: Path) -> None:
-        MNIST(str(target), download=True)
-        for path in (target / "MNIST" / "raw").iterdir():
-            path.rename(target / path.name)
+        for name in _MNIST:
+            with gzip.open(_fetched(f"{_MNIST_URL}{name}.gz", target / f"{name}.gz")) as file:
+                (target / name).write_bytes(file.read(_LARGEST))
 
     _provide("mnist", folder / "MNIST" / "raw", _MNIST, download)
     train, test = (MNIST(str(folder), train=train).data.numpy().reshape(-1, 784) for train in (True, False))
@@ -63,11 +76,10 @@ def _mnist(folder: Path) -> Source:
 
 def _frey(folder: Path) -> Source:
     from scipy.io import loadmat
-    from torch.hub import download_url_to_file
 
     (name,) = _FREY
     folder = folder / "FreyFace"
-    _provide("frey", folder, _FREY, lambda target: download_url_to_file(_FREY_URL, str(target / name)))
+    _provide("frey", folder, _FREY, lambda target: _fetched(_FREY_URL, target / name))
     return Source(*_split(loadmat(folder / name)["ff"].T, train=1600), (28, 20), _FREY[name], 256)
 
 
@@ -95,7 +107,7 @@ def _provide(data: str, folder: Path, files: dict[str, str], download: Callable[
                 folder.mkdir(exist_ok=True)
                 for name in files:
                     (Path(temporary) / name).replace(folder / name)
-        except (OSError, RuntimeError, EOFError) as error:
+        except (OSError, RuntimeError, EOFError, HTTPException, zlib.error) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
             raise InputError(
                 f"--data {data} cannot be downloaded ({reason}): put {', '.join(files)} into {folder}, "
@@ -111,6 +123,15 @@ def _provide(data: str, folder: Path, files: dict[str, str], download: Callable[
                 f"{folder / name} is damaged, its SHA-256 begins with {found[:12]} and not {checksum[:12]}: "
                 "delete it, and it is downloaded anew"
             )
+
+
+def _fetched(url: str, path: Path) -> Path:
+    """Downloads a file, and no more of it than there can be."""
+    with urlopen(url, timeout=60) as response:
+        if urlsplit(response.url).scheme != urlsplit(url).scheme:
+            raise RuntimeError(f"{url} leads away from a safe connection, to {response.url}")
+        path.write_bytes(response.read(_LARGEST))
+    return path
 
 
 def _checksum(path: Path) -> str:
@@ -129,15 +150,10 @@ def user_array(path: Path) -> Source:
         InputError: If the file or its values are not so.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe may never end
+            raise ValueError("it is no regular file")
         checksum = _checksum(path)
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            arrays = [loaded]
-        else:
-            with loaded as archive:
-                if not {"train", "test"} <= set(archive):
-                    raise InputError(f"--data {path} needs the arrays train and test, it has {sorted(archive)}")
-                arrays = [archive["train"], archive["test"]]
+        arrays = _unpacked(path)
     except InputError:
         raise
     except Exception as error:  # NumPy and zipfile have many words for a damaged file
@@ -156,9 +172,40 @@ def user_array(path: Path) -> Source:
     return Source(train, test, image_shape, checksum, 256 if train.dtype == np.uint8 else 1)
 
 
-def _checked(array: Any, path: Path) -> Array:
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"--data {path} holds something else than arrays: write it with numpy.savez")
+def _unpacked(path: Path) -> list[Array]:
+    """Reads the one array of an `.npy` file, or `train` and `test` of an `.npz` file."""
+    size = path.stat().st_size
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            return [_read(file, size)]
+    with zipfile.ZipFile(path) as archive:
+        names = {name.removesuffix(".npy"): name for name in archive.namelist()}
+        if not {"train", "test"} <= set(names):
+            raise InputError(f"--data {path} needs the arrays train and test, it has {sorted(names)}")
+        arrays = []
+        for name in ("train", "test"):
+            entry = archive.getinfo(names[name])
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError("it is compressed in another way than NumPy's")
+            with archive.open(entry) as file:
+                arrays.append(_read(file, min(entry.file_size, _DEFLATE * size)))
+    return arrays
+
+
+def _read(file: IO[bytes], size: int) -> Array:
+    """Reads an array from a file of so many bytes. A header that promises more is refused before it is believed."""
+    version = npy.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"its format is version {version}")
+    shape, _, dtype = _HEADERS[version](file)
+    if math.prod(shape) * max(1, dtype.itemsize) > size - file.tell():
+        raise ValueError(f"its header promises {dtype} values of shape {shape}, more than the file holds")
+    file.seek(0)
+    array: Array = npy.read_array(file, allow_pickle=False)
+    return array
+
+
+def _checked(array: Array, path: Path) -> Array:
     if array.ndim not in (2, 3) or array.size == 0:
         raise InputError(
             f"--data {path} has shape {array.shape}: give (datapoints, features) or (datapoints, height, width), "

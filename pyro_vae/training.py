@@ -2,7 +2,7 @@
 
 __all__ = ["Clock", "Learner", "fit", "not_finite", "require_finite", "schedule"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -33,7 +33,7 @@ class Learner(Protocol):
         """Performs one cycle of updates and returns its cost in datapoint evaluations."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns all that the next step depends on, besides modules and data: tensors and primitives."""
+        """Returns all that the next step depends on, besides modules and data: primitives and finite tensors."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Sets what `state_dict` returned."""
@@ -82,13 +82,15 @@ def fit(
         The clock.
 
     Raises:
-        RunError: If the loss or a parameter is not finite.
+        RunError: If a loss, a parameter or a tensor of the learner's state, where a gradient that is not finite leaves
+            its trace, is not finite. It comes within 100 cycles.
     """
     clock = Clock() if clock is None else clock
     if clock.samples == 0 and on_evaluation:
         on_evaluation(clock)
     due = [point for point in schedule(int(samples)) if point > clock.samples]
     cycles = 0
+    losses = torch.zeros_like(learner.loss)  # their sum since the last look, which hides none of them
     replay: Replay | None = None
     recordable = learner.data.device.type == "cuda"
     while due:
@@ -97,13 +99,16 @@ def fit(
             replay, recordable = capture(learner, _LOOK), False
         if replay and clock.samples + replay.cost <= due[0]:
             clock.samples += replay()
+            losses = losses + replay.losses
             cycles = 0
         else:
             clock.samples += learner.step()
+            losses = losses + learner.loss.detach()
             cycles += 1
         evaluate = clock.samples >= due[0]
         if evaluate or cycles % _LOOK == 0:
-            require_finite(learner, clock.samples)
+            require_finite(learner, clock.samples, losses)
+            losses = torch.zeros_like(losses)
         clock.seconds += perf_counter() - started
         if evaluate:
             due = [point for point in due if point > clock.samples]
@@ -114,24 +119,29 @@ def fit(
     return clock
 
 
-def require_finite(learner: Learner, samples: int) -> None:
-    """Checks that the loss and all parameters are finite, with one read from the device.
+def require_finite(learner: Learner, samples: int, losses: Tensor | None = None) -> None:
+    """Checks that the loss, all parameters and the learner's state are finite, with one read from the device.
 
     Arguments:
         learner: The learning algorithm.
         samples: How far it has come, for the message.
+        losses: The sum of several losses, the last one if omitted.
 
     Raises:
         RunError: If they are not.
     """
-    checks = [learner.loss, *_parameters(learner).values()]
-    if not torch.stack([value.isfinite().all() for value in checks]).all():
-        raise not_finite("loss", learner, samples)
+    checks = [learner.loss if losses is None else losses, *_parameters(learner).values(), *_state(learner).values()]
+    finite = [value.isfinite().all().to(learner.loss.device) for value in checks]
+    if not torch.stack(finite).all():
+        raise not_finite("state" if finite[0] else "loss", learner, samples)
 
 
 def not_finite(what: str, learner: Learner, samples: int) -> RunError:
     """Returns the error that names the sites and the parameters that are not finite, and the likely mend."""
-    broken = [name for name, value in _parameters(learner).items() if not value.isfinite().all()]
+    broken, state = (
+        [name for name, value in tensors.items() if not value.isfinite().all()]
+        for tensors in (_parameters(learner), _state(learner))
+    )
     x = learner.data.first(100)
     with isolated(), evaluation_mode(learner.model, learner.guide):
         if learner.guide is None:
@@ -146,14 +156,28 @@ def not_finite(what: str, learner: Learner, samples: int) -> RunError:
         ]
     floor = ", and give the variance a floor, --set model.min_log_variance=-10"
     return RunError(
-        f"the {what} is not finite after {samples} samples (sites: {_listed(sites)}; parameters: {_listed(broken)}): "
-        f"lower --step-size{floor if hasattr(learner.model, 'min_log_variance') else ''}"
+        f"the {what} is not finite after {samples} samples (sites: {_listed(sites)}; parameters: {_listed(broken)}; "
+        f"learner: {_listed(state)}): lower --step-size{floor if hasattr(learner.model, 'min_log_variance') else ''}"
     )
 
 
 def _parameters(learner: Learner) -> dict[str, Tensor]:
     parts = {"model": learner.model} | ({} if learner.guide is None else {"guide": learner.guide})
     return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.named_parameters()}
+
+
+def _state(learner: Learner) -> dict[str, Tensor]:
+    return dict(_real_tensors(learner.state_dict()))
+
+
+def _real_tensors(part: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of real numbers in nested tables and lists, with the path to each."""
+    if isinstance(part, Tensor):
+        if part.is_floating_point():
+            yield name, part
+    elif isinstance(part, Mapping | list | tuple):
+        for key, value in part.items() if isinstance(part, Mapping) else enumerate(part):
+            yield from _real_tensors(value, f"{name}.{key}" if name else str(key))
 
 
 def _listed(names: list[str]) -> str:

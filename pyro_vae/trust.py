@@ -9,6 +9,7 @@ from typing import Any
 
 from pyro_vae import parts
 from pyro_vae.errors import InputError
+from pyro_vae.folder import replace_file
 from pyro_vae.settings import PARTS, Settings
 
 
@@ -42,7 +43,7 @@ def copy(files: Mapping[str, bytes], folder: Path) -> None:
     for kind, content in files.items():
         path = _copy_of(folder, kind)
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
+        replace_file(path, lambda beside, content=content: beside.write_bytes(content))  # type: ignore[misc]
 
 
 def located(folder: Path, settings: Settings) -> Settings:

@@ -44,6 +44,7 @@ def test_train_leaves_everything_that_a_run_is(cli):
     assert result.status == 0
     run = Path("runs/digits-bernoulli-aevb-2")
     assert sorted(path.name for path in run.iterdir()) == [
+        ".lock",
         "checkpoint.pt",
         "curve.png",
         "manifold.png",

@@ -1,13 +1,19 @@
 """Known data sets, a user's arrays, binarisation, and what is refused."""
 
+import gzip
 import hashlib
+import io
+import os
+import struct
 import threading
+import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import torch
+from numpy.lib import format as npy
 
 from pyro_vae import sources
 from pyro_vae.data import Split, load_data
@@ -85,6 +91,48 @@ def _cut(path):
     return file
 
 
+def _promising(path, rows, name="x.npy"):
+    """A header that promises so many rows of eight, and three of them."""
+    buffer = io.BytesIO()
+    npy.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": (rows, 8)})
+    content = buffer.getvalue() + bytes(range(24))
+    if name == "x.npy":
+        (path / name).write_bytes(content)
+    else:
+        with zipfile.ZipFile(path / name, "w") as archive:
+            archive.writestr("train.npy", content)
+            archive.writestr("test.npy", content)
+    return path / name
+
+
+def _lying(path):
+    """An archive whose directory, too, promises 2^31 bytes; nothing of this size can be packed so small."""
+    file = _promising(path, 2**28, "x.npz")
+    with zipfile.ZipFile(file) as archive:
+        size = archive.getinfo("train.npy").file_size
+    true, false = struct.pack("<II", size, size), struct.pack("<II", size, 2**32 - 2)
+    assert file.read_bytes().count(true) == 4  # two files, each named twice
+    file.write_bytes(file.read_bytes().replace(true, false))
+    return file
+
+
+def _packed(path, compression):
+    with zipfile.ZipFile(path / "x.npz", "w", compression) as archive:
+        for name in ("train.npy", "test.npy"):
+            archive.writestr(name, b"")
+    return path / "x.npz"
+
+
+def _pipe(path):
+    os.mkfifo(path / "x.npy")
+    return path / "x.npy"
+
+
+def test_a_promise_that_is_kept_is_read(tmp_path):
+    for name in ("x.npy", "x.npz"):
+        assert load_data(str(_promising(tmp_path, 3, name))).features == 8
+
+
 def _text(path, name):
     (path / name).write_text("no array")
     return path / name
@@ -112,6 +160,12 @@ def _text(path, name):
         (lambda p: _npy(p, np.zeros((9, 2, 2, 2))), r"has shape \(9, 2, 2, 2\)"),
         (lambda p: _npy(p, np.zeros((0, 4))), r"has shape \(0, 4\)"),
         (lambda p: _npy(p, np.zeros((1, 4))), "has 1 datapoints"),
+        (lambda p: _promising(p, 10**12), r"its header promises uint8 values of shape \(1000000000000, 8\), more than"),
+        (lambda p: _promising(p, 4), r"its header promises uint8 values of shape \(4, 8\), more than the file holds"),
+        (lambda p: _promising(p, 10**12, "x.npz"), r"its header promises uint8 values of shape \(1000000000000, 8\)"),
+        (_lying, r"its header promises uint8 values of shape \(268435456, 8\), more than the file holds"),
+        (lambda p: _packed(p, zipfile.ZIP_LZMA), "it is compressed in another way"),
+        (_pipe, "it is no regular file"),
         (lambda p: _npz(p, train=np.zeros((9, 4))), "needs the arrays train and test, it has"),
         (lambda p: _npz(p, train=np.zeros((9, 4)), test=np.zeros((9, 5))), "train and test of different kinds"),
         (lambda p: _npz(p, train=np.zeros((9, 4)), test=np.full((9, 4), 9, np.uint8)), "of different kinds"),
@@ -212,9 +266,58 @@ def test_a_download_with_another_checksum_is_not_kept(tmp_path, server, monkeypa
     assert list((tmp_path / "data").iterdir()) == []
 
 
+def test_a_server_that_never_ends_is_cut_off(tmp_path, monkeypatch):
+    class Endless:
+        url = "https://somewhere"
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda *_: None  # noqa: E731
+
+        def read(self, size):
+            asked.append(size)
+            return bytes(size)
+
+    asked = []
+    monkeypatch.setattr(sources, "_LARGEST", 1000)
+    monkeypatch.setattr(sources, "urlopen", lambda url, timeout: Endless())
+    with pytest.raises(InputError, match="another checksum"):
+        load_data("frey", folder=tmp_path)
+    assert asked == [1000]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_that_never_ends_is_cut_off(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(sources, "_MNIST_URL", sources._FREY_URL.removesuffix("frey_rawface.mat"))
+    # A thousandth of what is inside; what is taken of it is its first 20,000 bytes.
+    packed = gzip.compress(bytes(10**7))
+    assert len(packed) < 20_000
+    for name in sources._MNIST:
+        (server / f"{name}.gz").write_bytes(packed)
+    monkeypatch.setattr(sources, "_LARGEST", 20_000)
+    with pytest.raises(InputError, match="another checksum"):
+        load_data("mnist", folder=tmp_path / "data")
+    # It is the cut that was looked at.
+    cut = hashlib.sha256(bytes(20_000)).hexdigest()
+    monkeypatch.setattr(sources, "_MNIST", dict.fromkeys(sources._MNIST, cut))
+    with pytest.raises(AssertionError):  # torchvision's, since this is no idx file
+        load_data("mnist", folder=tmp_path / "data")
+    assert {file.stat().st_size for file in (tmp_path / "data" / "MNIST" / "raw").iterdir()} == {20_000}
+
+
+def test_downloads_stay_on_a_safe_connection(tmp_path, monkeypatch):
+    assert sources._FREY_URL.startswith("https://")
+    assert sources._MNIST_URL.startswith("https://")
+
+    class Redirected(io.BytesIO):
+        url = "http://elsewhere/frey_rawface.mat"
+
+    monkeypatch.setattr(sources, "urlopen", lambda url, timeout: Redirected())
+    with pytest.raises(InputError, match="leads away from a safe connection, to http://elsewhere"):
+        load_data("frey", folder=tmp_path)
+
+
 def test_offline_says_what_to_put_where(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_FREY_URL", "http://127.0.0.1:9/frey_rawface.mat")
-    monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", ["http://127.0.0.1:9/"])
+    monkeypatch.setattr(sources, "_MNIST_URL", "http://127.0.0.1:9/")
     with pytest.raises(InputError, match=rf"put frey_rawface.mat into {tmp_path}/FreyFace, or name the folder"):
         load_data("frey", folder=tmp_path)
     with pytest.raises(

@@ -53,6 +53,9 @@ class _Counting:
         self.data = SimpleNamespace(device=torch.device("cuda"))
         self.cycles = 0
 
+    def state_dict(self):
+        return {}
+
     @property
     def settled(self):
         return self.cycles >= 2
@@ -69,7 +72,7 @@ def test_recorded_cycles_are_replayed_as_far_as_the_next_evaluation(monkeypatch)
 
     def record(learner, cycles):
         learner.loss = recorded
-        return Replay(learner, lambda: launches.append(learner.cycles), cycles, 10 * cycles)
+        return Replay(learner, lambda: launches.append(learner.cycles), cycles, 10 * cycles, recorded)
 
     monkeypatch.setattr("pyro_vae.training.capture", record)
     learner, points = _Counting(), []
@@ -85,7 +88,7 @@ def test_recorded_cycles_are_replayed_as_far_as_the_next_evaluation(monkeypatch)
 def test_a_record_leaves_the_loss_where_it_writes_it():
     learner = _Counting()
     learner.loss = written = torch.tensor(1.0)
-    replay = Replay(learner, lambda: written.fill_(2.0), 5, 50)
+    replay = Replay(learner, lambda: written.fill_(2.0), 5, 50, written)
     learner.loss = torch.tensor(9.0)
     assert replay() == 50
     assert learner.loss is written
@@ -125,10 +128,15 @@ class _Broken:
         self.data, self.loss = split, torch.tensor(float("inf"))
         nn.init.constant_(self.guide.mean.bias, float("nan"))
 
+    def state_dict(self):
+        return {}
+
     def step(self):
         return 10
 
 
 def test_parameters_that_are_not_finite_are_named(pixels):
-    with pytest.raises(RunError, match=r"after 1000 samples \(sites: z, x; parameters: guide.mean.bias\): lower"):
+    with pytest.raises(
+        RunError, match=r"after 1000 samples \(sites: z, x; parameters: guide.mean.bias; learner: none\): lower"
+    ):
         fit(_Broken(pixels), 1_000_000)
