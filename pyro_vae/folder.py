@@ -106,7 +106,7 @@ def require_free(folder: Path, overwrite: bool) -> None:
             raise InputError(
                 f"{folder} holds a run: go on with it by --resume, replace it by --overwrite, or choose another --out"
             )
-    elif folder.exists() and (not folder.is_dir() or any(path.name != ".lock" for path in folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or {*folder.iterdir()} - {folder / ".lock", *_left_over(folder)}):
         raise InputError(f"{folder} is not empty and not a run folder: choose another --out")
 
 
@@ -136,9 +136,12 @@ def create(folder: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Removes what a killed process has left half-written. Only for who holds the folder's lock."""
-    for name in FILES:
-        for path in folder.glob(f".{name}.[0-9]*"):
-            path.unlink(missing_ok=True)
+    for path in _left_over(folder):
+        path.unlink(missing_ok=True)
+
+
+def _left_over(folder: Path) -> list[Path]:
+    return [path for name in FILES for path in folder.glob(f".{name}.[0-9]*")]
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:

@@ -137,12 +137,12 @@ def train(
     device = resolve(config.device)
     found = replace(config, data_dir=record.used_data_dir(config, written))
     dataset = assembly.dataset(found, device, written["data"]["checksum"] if resume else None)
-    if config.batch > len(dataset.train):
-        raise InputError(f"--batch {config.batch} is more than the {len(dataset.train)} training datapoints: lower it")
     with seeded(config.seed, device), collected() as signals:
         own = located(path, config) if resume else config
         model, guide = assembly.pair(own, dataset)
         learner = assembly.learner(own, model, guide, dataset)
+        if parts.takes(type(learner), "batch") and config.batch > (size := len(dataset.train)):
+            raise InputError(f"--batch {config.batch} is more than the {size} training datapoints: lower it")
         run = Run(path, config, dataset, model, guide, metrics=[])
         with locked(path):
             if not resume:

@@ -216,6 +216,17 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".checkpoint.pt.old", ".mine.7", "checkpoint.pt"]
 
 
+def test_a_folder_in_which_a_run_was_killed_at_once_is_free(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".lock").touch()
+    (run / ".run.toml.4242").touch()
+    folder.require_free(run, overwrite=False)
+    (run / "mine").touch()
+    with pytest.raises(InputError, match="is not empty and not a run folder"):
+        folder.require_free(run, overwrite=False)
+
+
 @pytest.fixture
 def unprivileged(tmp_path, monkeypatch):
     """A folder and a user who is not its master, as root may write everywhere."""

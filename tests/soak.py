@@ -1,0 +1,192 @@
+"""Kills and resumes runs at random moments, and compares their ends, bit by bit, with those of uninterrupted runs.
+
+    python tests/soak.py --record docs/results/soak.md
+
+takes some twenty minutes on two cores. It is no part of `make test`, which kills runs a few times only. Every fifth
+process is a fresh interpreter; the others are forks of one that has only imported the libraries, to save their start.
+"""
+
+import argparse
+import multiprocessing
+import os
+import platform
+import random
+import shlex
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from itertools import pairwise
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pyro_vae import figures, run  # noqa: F401, what a fork need not import
+from pyro_vae.cli import main as pyro_vae_main
+from pyro_vae.data import load_data
+from pyro_vae.folder import read_checkpoint, read_metrics
+
+# Ten seconds and more of work each: the budget, and options of its own. MCEM visits all data in a step: it has ten.
+CASES = {
+    "aevb": ("1e5", "--compile", "off"),
+    "wake_sleep": ("6e4", "--compile", "off"),
+    "mcem": ("1e4", "--compile", "off", "--data", "ten.npz"),
+    "aevb, traced": ("1e5", "--compile", "on"),
+}
+# So often that many a kill falls into the writing.
+INTERVAL = "0.1"
+# Together the processes that are killed train for this share of the time of the uninterrupted run, on average.
+SHARE = 0.8
+
+
+def arguments(case: str, folder: Path) -> list[str]:
+    samples, *options = CASES[case]
+    given = ["--hidden", "20", "--samples", samples, "--checkpoint-every", INTERVAL, *options]
+    return ["train", "--inference", case.partition(",")[0], *given, "--out", str(folder)]
+
+
+def work(given: list[str]) -> None:
+    log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    pyro_vae_main(given)
+
+
+def start(given: list[str], fresh: bool = True) -> BaseProcess:
+    process = multiprocessing.get_context("spawn" if fresh else "fork").Process(target=work, args=(given,))
+    process.start()
+    return process
+
+
+def watch(folder: Path) -> Callable[[], bool]:
+    """What tells whether a process has begun to train: it writes the run's record when everything is loaded."""
+    record = folder / "run.toml"
+
+    def written() -> int:
+        return record.stat().st_mtime_ns if record.exists() else 0
+
+    before = written()
+    return lambda: written() != before
+
+
+def end_of(folder: Path) -> tuple[dict[str, object], list[list[float]]]:
+    """The whole checkpoint but for its clock's seconds, and the metrics but for theirs."""
+    state = read_checkpoint(folder, torch.device("cpu"))
+    metrics = [[row[0], *row[2:]] for row in read_metrics(folder)]
+    return {**state, "clock": state["clock"]["samples"], "metrics": metrics}, metrics
+
+
+def same(a: object, b: object) -> bool:
+    """Whether two values are equal bit by bit."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and a.numpy().tobytes() == b.numpy().tobytes()
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def soak(case: str, kills: int, draw: random.Random, home: Path) -> dict[str, object]:
+    began = time.monotonic()
+    os.chdir(home)
+    images = load_data("digits").train.first(20).numpy()
+    np.savez("ten.npz", train=images[:10], test=images[10:])
+    whole, broken = home / "whole", home / "broken"
+    trains = watch(whole)
+    process = start(arguments(case, whole))
+    while process.is_alive() and not trains():
+        time.sleep(0.002)
+    trained = time.monotonic()
+    process.join()
+    longest = 2 * SHARE * (time.monotonic() - trained) / kills
+    sent = {signal.SIGKILL: 0, signal.SIGTERM: 0}
+    torn = loading = samples = 0
+    for kill in range(kills):
+        begun = (broken / "checkpoint.pt").exists()
+        how = [] if not broken.exists() else ["--resume"] if begun else ["--overwrite"]
+        trains = watch(broken)
+        process = start([*arguments(case, broken), *how], fresh=kill % 5 == 0)
+        if draw.random() < 0.9:
+            while process.is_alive() and not trains():
+                time.sleep(0.002)
+        time.sleep(draw.uniform(0, longest))
+        number = draw.choice([signal.SIGKILL, signal.SIGTERM])
+        if process.is_alive():
+            os.kill(process.pid or 0, number)
+        process.join()
+        # A handler that is there makes 143 of SIGTERM, after a checkpoint.
+        if process.exitcode not in (-number, 128 + signal.SIGTERM):
+            said = Path("log").read_text(encoding="utf-8")
+            raise SystemExit(f"{case}: ended with {process.exitcode} before it was killed, after {kill} kills: {said}")
+        sent[number] += 1
+        loading += not trains()
+        torn += any(broken.glob(".*.[0-9]*"))
+        if (broken / "checkpoint.pt").exists():
+            state, metrics = end_of(broken)
+            if state["clock"] < samples or not all(a[0] < b[0] for a, b in pairwise(metrics)):
+                raise SystemExit(f"{case}: {broken} went back to {state['clock']} of {samples}, or has rows twice")
+            samples = state["clock"]
+    start([*arguments(case, broken), "--resume"]).join()
+    equal = all(map(same, end_of(whole), end_of(broken)))
+    weights = [(folder / "weights.safetensors").read_bytes() for folder in (whole, broken)]
+    return {
+        "run": case,
+        "samples": CASES[case][0],
+        "kills": kills,
+        "fresh": -(-kills // 5),
+        "SIGKILL": sent[signal.SIGKILL],
+        "SIGTERM": sent[signal.SIGTERM],
+        "while loading": loading,
+        "while writing": torn,
+        "done at the last kill": f"{samples / float(CASES[case][0]):.0%}",
+        "bitwise equal": "yes" if equal and weights[0] == weights[1] else "NO",
+        "minutes": f"{(time.monotonic() - began) / 60:.1f}",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all of them if omitted")
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--record", type=Path, help="a Markdown file for the results")
+    options = parser.parse_args()
+    rows, here = [], Path.cwd()
+    for case in options.cases or CASES:
+        with tempfile.TemporaryDirectory(prefix="soak-") as home:
+            rows.append(soak(case, options.kills, random.Random(options.seed), Path(home)))
+            os.chdir(here)
+        print(rows[-1], flush=True)
+    if options.record:
+        options.record.write_text(report(rows), encoding="utf-8")
+    if any(row["bitwise equal"] != "yes" for row in rows):
+        raise SystemExit("a run did not end as its uninterrupted twin")
+
+
+def report(rows: list[dict[str, object]]) -> str:
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "pyro-ppl", "numpy"))
+    table = [list(rows[0]), ["---"] * len(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    lines = "\n".join(f"| {' | '.join(line)} |" for line in table)
+    return f"""# Killed and resumed
+
+Runs on digits that are killed at random moments and resumed, beside the same runs uninterrupted. Compared are all
+weights, the optimisers, the chains, the states of all random generators and the rows of `metrics.csv` but for their
+seconds, bit by bit. A checkpoint is written every {INTERVAL} seconds of training, so that many a kill falls into the
+writing: *while writing* counts those that left a half-written file beside the whole one. *While loading* counts those
+that came before the run went on. After each kill the checkpoint and the metrics must be readable, and the run must not
+have gone back. *Fresh* counts the kills of fresh interpreters; the others were forks of one that had only imported the
+libraries.
+
+{lines}
+
+`{shlex.join(["python", *sys.argv])}`: Python {platform.python_version()}, {versions}, on a CPU.
+"""
+
+
+if __name__ == "__main__":
+    main()
