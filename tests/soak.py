@@ -37,15 +37,13 @@ CASES = {
     "mcem": ("1e4", "--compile", "off", "--data", "ten.npz"),
     "aevb, traced": ("1e5", "--compile", "on"),
 }
-# So often that many a kill falls into the writing.
-INTERVAL = "0.1"
 # Together the processes that are killed train for this share of the time of the uninterrupted run, on average.
-SHARE = 0.8
+SHARE = 0.6
 
 
 def arguments(case: str, folder: Path) -> list[str]:
     samples, *options = CASES[case]
-    given = ["--hidden", "20", "--samples", samples, "--checkpoint-every", INTERVAL, *options]
+    given = ["--hidden", "20", "--samples", samples, "--checkpoint-every", "0", *options]
     return ["train", "--inference", case.partition(",")[0], *given, "--out", str(folder)]
 
 
@@ -63,14 +61,19 @@ def start(given: list[str], fresh: bool = True) -> BaseProcess:
 
 
 def watch(folder: Path) -> Callable[[], bool]:
-    """What tells whether a process has begun to train: it writes the run's record when everything is loaded."""
-    record = folder / "run.toml"
+    """What tells whether a process has begun to train: it writes a checkpoint before its first step and after it."""
+    checkpoint = folder / "checkpoint.pt"
 
     def written() -> int:
-        return record.stat().st_mtime_ns if record.exists() else 0
+        return checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
 
-    before = written()
-    return lambda: written() != before
+    seen = {written()}
+
+    def trains() -> bool:
+        seen.add(written())
+        return len(seen) > 2
+
+    return trains
 
 
 def end_of(folder: Path) -> tuple[dict[str, object], list[list[float]]]:
@@ -111,7 +114,7 @@ def soak(case: str, kills: int, draw: random.Random, home: Path) -> dict[str, ob
         how = [] if not broken.exists() else ["--resume"] if begun else ["--overwrite"]
         trains = watch(broken)
         process = start([*arguments(case, broken), *how], fresh=kill % 5 == 0)
-        if draw.random() < 0.9:
+        if draw.random() < 0.8:
             while process.is_alive() and not trains():
                 time.sleep(0.002)
         time.sleep(draw.uniform(0, longest))
@@ -176,11 +179,10 @@ def report(rows: list[dict[str, object]]) -> str:
 
 Runs on digits that are killed at random moments and resumed, beside the same runs uninterrupted. Compared are all
 weights, the optimisers, the chains, the states of all random generators and the rows of `metrics.csv` but for their
-seconds, bit by bit. A checkpoint is written every {INTERVAL} seconds of training, so that many a kill falls into the
-writing: *while writing* counts those that left a half-written file beside the whole one. *While loading* counts those
-that came before the run went on. After each kill the checkpoint and the metrics must be readable, and the run must not
-have gone back. *Fresh* counts the kills of fresh interpreters; the others were forks of one that had only imported the
-libraries.
+seconds, bit by bit. A checkpoint is written after every step, so that many a kill falls into the writing: *while writing*
+counts those that left a half-written file beside the whole one, *while loading* those before the first step. After each
+kill the checkpoint and the metrics must be readable, and the run must not have gone back. *Fresh* counts the kills of
+fresh interpreters; the others were forks of one that had only imported the libraries.
 
 {lines}
 
