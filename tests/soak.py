@@ -179,10 +179,10 @@ def report(rows: list[dict[str, object]]) -> str:
 
 Runs on digits that are killed at random moments and resumed, beside the same runs uninterrupted. Compared are all
 weights, the optimisers, the chains, the states of all random generators and the rows of `metrics.csv` but for their
-seconds, bit by bit. A checkpoint is written after every step, so that many a kill falls into the writing: *while writing*
-counts those that left a half-written file beside the whole one, *while loading* those before the first step. After each
-kill the checkpoint and the metrics must be readable, and the run must not have gone back. *Fresh* counts the kills of
-fresh interpreters; the others were forks of one that had only imported the libraries.
+seconds, bit by bit. A checkpoint is written after every step, so that many a kill falls into the writing: *while
+writing* counts those that left a half-written file beside the whole one, *while loading* those before the first step.
+After each kill the checkpoint and the metrics must be readable, and the run must not have gone back. *Fresh* counts the
+kills of fresh interpreters; the others were forks of one that had only imported the libraries.
 
 {lines}
 

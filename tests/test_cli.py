@@ -1,18 +1,24 @@
 """The command line, run as a user would."""
 
+import itertools
 import json
+import py_compile
 import signal
 import subprocess
 import sys
+import time
 import tomllib
+from importlib.util import cache_from_source, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import pyro_vae
 from pyro_vae import Run, train
+from pyro_vae.folder import read_checkpoint
 
 TINY = ("--samples", "2000", "--hidden", "20")
 ROOT = Path(__file__).parent.parent
@@ -169,6 +175,74 @@ def test_a_signal_ends_a_run_after_a_checkpoint(cli, number, status, compile):
     assert _same(_weights("run"), _weights("whole"))
 
 
+def test_a_second_signal_ends_a_run_at_once(cli):
+    Path("slow.py").write_text(
+        "import time\nfrom pathlib import Path\nfrom pyro_vae.models.bernoulli import BernoulliModel\n"
+        "class Slow(BernoulliModel):\n    calls = 0\n    def likelihood(self, z):\n        Slow.calls += 1\n"
+        "        if Slow.calls == 40:\n            Path('asleep').touch()\n            time.sleep(3600)\n"
+        "        return super().likelihood(z)\n"
+    )
+    command = [sys.executable, "-m", "pyro_vae", "train", *TINY, "--model", "slow.py", "--out", "run"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        while not Path("asleep").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):  # it waits for the step, which does not end
+            process.wait(1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(300) == -signal.SIGTERM
+    # The checkpoint from before the first step is there.
+    assert cli("evaluate", "run", "--trust", "--limit", "3", "--particles", "30").status == 0
+
+
+def test_a_run_that_is_killed_loses_no_more_than_its_interval(cli):
+    options = ["train", "--hidden", "20", "--samples", "8000", "--optimizer", "adam", "--step-size", "1e-3"]
+    command = [sys.executable, "-m", "pyro_vae", *options, "--checkpoint-every", "0", "--out", "run"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "3,200 samples" in line:
+                break
+        process.kill()
+    # The line is printed between a step and its checkpoint: with no interval, the step before is there.
+    clock = read_checkpoint(Path("run"), torch.device("cpu"))["clock"]
+    assert 3_100 <= clock["samples"] < 8000
+    assert cli("train", "--resume", "--checkpoint-every", "60", "--out", "run").status == 0
+    assert cli(*options, "--out", "whole").status == 0
+    assert _same(_weights("run"), _weights("whole"))
+    rows = [
+        [row.split(",")[0::2] for row in Path(out, "metrics.csv").read_text().splitlines()] for out in ("run", "whole")
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_checkpoints_come_at_their_interval(cli, monkeypatch):
+    # A clock that moves one second each time that it is read: once before training, in every step and at every write.
+    ticks, written = itertools.count(), []
+    monkeypatch.setattr("pyro_vae.run.monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr("pyro_vae.folder.write_checkpoint", lambda _, state: written.append(state["clock"]["samples"]))
+    assert cli("train", *TINY, "--checkpoint-every", "5", "--out", "run").status == 0
+    # Twenty steps of 100: before them, every fifth, and at the end.
+    assert written == [0, 500, 1000, 1500, 2000, 2000]
+    result = cli("train", "--checkpoint-every", "-1")
+    assert result.status == 2
+    assert "--checkpoint-every -1 is not possible: give seconds, 0 or more" in result.err
+
+
+def test_all_generators_are_resumed(cli):
+    """A part of the user's may draw from Python's and NumPy's generators, too."""
+    Path("noisy.py").write_text(
+        "import random\nimport numpy as np\nfrom pyro_vae.models.bernoulli import BernoulliModel\n"
+        "class Noisy(BernoulliModel):\n    def likelihood(self, z):\n"
+        "        return super().likelihood(z + 0.1 * random.random() + 0.1 * np.random.rand())\n"
+    )
+    options = ("--hidden", "20", "--model", "noisy.py")
+    for out, samples in (("whole", 20_000), ("part", 14_000)):
+        assert cli("train", *options, "--samples", samples, "--out", out).status == 0
+    assert cli("train", "--resume", "--out", "part", "--samples", "2e4", "--trust").status == 0
+    assert _same(_weights("whole"), _weights("part"))
+
+
 def _last_samples(run):
     return Path(run, "metrics.csv").read_text().splitlines()[-1].split(",")[0]
 
@@ -207,6 +281,21 @@ def test_a_changed_copy_is_not_trusted(cli):
     with Path("run/parts/model.py").open("a") as file:
         file.write("\nraise SystemExit('this ran')\n")
     assert cli("train", "--resume", "--out", "run", "--model", "own.py").status == 2
+
+
+def test_a_compiled_file_beside_a_copy_does_not_run(cli):
+    """Python's own import would take it for the copy, which is what the user has read."""
+    Path("own.py").write_text(OWN_MODEL)
+    Path("evil.py").write_text("from pathlib import Path\nPath('executed').touch()\n" + OWN_MODEL)
+    assert cli("train", *TINY, "--model", "own.py", "--out", "run").status == 0
+    compiled = cache_from_source("run/parts/model.py")
+    py_compile.compile("evil.py", compiled, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    for command in (("train", "--resume", "--out", "run", "--model", "own.py"), ("evaluate", "run", "--trust")):
+        assert cli(*command).status == 0
+    assert not Path("executed").exists()
+    spec = spec_from_file_location("model", "run/parts/model.py")
+    spec.loader.exec_module(module_from_spec(spec))
+    assert Path("executed").exists()
 
 
 def test_a_run_folder_cannot_name_code_that_it_does_not_hold(cli, tmp_path):
@@ -262,8 +351,11 @@ def test_a_step_that_leaves_the_finite_numbers_is_a_failed_run(cli):
     options = ("--optimizer", "sgd", "--step-size", "1e30", "--samples", "100", "--hidden", "5")
     result = cli("train", *options, "--out", "run")
     assert result.status == 1
-    assert "is not finite after 100 samples" in result.err
+    assert "is not finite after 100 samples (sites: " in result.err
+    assert "parameters: " in result.err
+    assert "): lower --step-size" in result.err
     assert "min_log_variance" not in result.err  # a Bernoulli model has none
+    assert read_checkpoint(Path("run"), torch.device("cpu"))["clock"]["samples"] == 0
     # The last finite checkpoint stays, and a smaller step goes on from it.
     assert cli("train", "--resume", "--out", "run", "--step-size", "1e-6").status == 0
 

@@ -12,6 +12,10 @@ from pyro_vae.settings import Settings, read_toml, whole
     ("given", "message"),
     [
         ({"latent": 0}, "--latent 0 is not possible: give a whole number of at least 1"),
+        ({"latent": None}, "--latent None is not possible"),
+        ({"checkpoint_every": -1}, "--checkpoint-every -1 is not possible: give seconds, 0 or more"),
+        ({"checkpoint_every": math.inf}, "--checkpoint-every inf is not possible"),
+        ({"data": "a\0.npy"}, "--data 'a\\x00.npy' is not possible: give a name or path"),
         ({"latent": 2.5}, "--latent 2.5 is not possible"),
         ({"latent": "two"}, "--latent two is not possible"),
         ({"latent": True}, "--latent True is not possible"),

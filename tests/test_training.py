@@ -13,7 +13,7 @@ from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.inference.aevb import AEVB
 from pyro_vae.models.gaussian import GaussianModel
 from pyro_vae.replay import Replay
-from pyro_vae.training import Clock, fit, schedule
+from pyro_vae.training import Clock, fit, require_finite, schedule
 
 
 def test_schedule_is_log_spaced_and_ends_at_the_budget():
@@ -140,3 +140,68 @@ def test_parameters_that_are_not_finite_are_named(pixels):
         RunError, match=r"after 1000 samples \(sites: z, x; parameters: guide.mean.bias; learner: none\): lower"
     ):
         fit(_Broken(pixels), 1_000_000)
+
+
+class _Failing(_Broken):
+    """A learner that leaves the finite numbers in its 137th step, in one place and for this one step."""
+
+    def __init__(self, split, place):
+        super().__init__(split)
+        nn.init.zeros_(self.guide.mean.bias)
+        self.loss, self.place, self.steps, self.sums = torch.zeros(()), place, 0, [torch.zeros(3)]
+
+    def state_dict(self):
+        return {"optimizer": {"sums": self.sums}, "lr": float("inf"), "steps": self.steps, "bits": torch.ones(2) > 0}
+
+    def step(self):
+        self.steps += 1
+        failing = torch.tensor(float("nan") if self.steps == 137 else 1.0)
+        if self.place == "loss":
+            self.loss = failing
+        elif self.place == "parameter" and self.steps == 137:
+            nn.init.constant_(self.model.mean.bias, float("nan"))
+        elif self.place == "gradient":
+            self.sums[0] = self.sums[0] + failing
+        return 10
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("loss", r"the loss is not finite after 1470 samples \(sites: none; parameters: none; learner: none\): lower"),
+        (
+            "parameter",
+            r"the state is not finite after 1470 samples \(sites: x; parameters: model.mean.bias; learner: none",
+        ),
+        (
+            "gradient",
+            r"the state is not finite after 1470 .*parameters: none; learner: optimizer.sums.0\): lower --step",
+        ),
+    ],
+)
+def test_what_is_not_finite_stops_the_run_within_a_hundred_cycles(pixels, place, message):
+    learner = _Failing(pixels, place)
+    with pytest.raises(RunError, match=message):
+        fit(learner, 1_000_000)
+    # Looks come every 100 cycles, and at the points of the schedule: 1000, 1470, ... samples, 10 of them a cycle.
+    assert learner.steps == 147
+
+
+def test_a_gradient_whose_square_overflows_is_found_in_the_optimiser(pixels):
+    """Adagrad would go on with a step of zero for this parameter, for ever."""
+    learner = _learner(pixels, step_size=1e-4)
+    learner = AEVB(learner.model, learner.guide, pixels, batch=20)
+    fit(learner, 1000)
+    learner.update.rule.sum_0[0, 0] = float("inf")
+    with pytest.raises(RunError, match=r"the state is not finite after .*parameters: none; learner: update.sum_0\)"):
+        fit(learner, 10_000, clock=Clock(samples=1000))
+
+
+def test_looking_reads_from_the_device_once(pixels, monkeypatch):
+    learner, reads = _learner(pixels, step_size=1e-4), []
+    whether = torch.Tensor.__bool__
+    monkeypatch.setattr(torch.Tensor, "__bool__", lambda tensor: [reads.append(1), whether(tensor)][1])
+    for name in ("item", "tolist", "__float__", "__int__"):
+        monkeypatch.setattr(torch.Tensor, name, lambda tensor: pytest.fail("another read"), raising=False)
+    require_finite(learner, 0)
+    assert reads == [1]

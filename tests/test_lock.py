@@ -1,0 +1,62 @@
+"""One process at a time, and none after its death."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyro_vae.errors import InputError
+from pyro_vae.lock import locked
+
+HOLD = "import sys; from pathlib import Path; from pyro_vae.lock import locked\n"
+HOLD += "with locked(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that trains in `tmp_path / "run"`."""
+    command = [sys.executable, "-c", HOLD, tmp_path / "run"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_the_second_process_is_refused_and_a_dead_one_keeps_nothing(cli, tmp_path, holder):
+    Path("run/run.toml").write_text("format = 1\nsettings = {}\n[data]\nchecksum = ''\n")
+    before = sorted(Path("run").iterdir())
+    with pytest.raises(InputError, match=r"run is being trained by another process: wait for its end, or choose"):
+        locked(tmp_path / "run").__enter__()
+    result = cli("train", "--samples", "200", "--hidden", "5", "--out", "run", "--overwrite")
+    assert result.status == 2
+    assert result.err == (
+        "pyro-vae: run is being trained by another process: wait for its end, or choose another --out\n"
+    )
+    assert sorted(Path("run").iterdir()) == before
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert cli("train", "--samples", "200", "--hidden", "5", "--out", "run", "--overwrite").status == 0
+
+
+def test_it_ends_with_the_block_and_does_not_follow_links(tmp_path):
+    with locked(tmp_path / "a" / "run"), pytest.raises(InputError, match="trained by another"):
+        locked(tmp_path / "a" / "run").__enter__()
+    with locked(tmp_path / "a" / "run"):
+        pass
+    (tmp_path / ".lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="cannot be written"):
+        locked(tmp_path).__enter__()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError(95, os.strerror(95))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked(tmp_path):
+        pass
+    assert "cannot be locked" in caplog.text
