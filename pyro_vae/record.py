@@ -42,10 +42,17 @@ def require_outside(path: Path, settings: Settings) -> None:
             raise InputError(f"{spec} lies in the run that --overwrite replaces: move it, or choose another --out")
 
 
+def _with_whole_path(settings: Settings) -> Settings:
+    """The settings with data that are found from everywhere."""
+    if settings.data.endswith((".npy", ".npz")):
+        return replace(settings, data=str(Path(settings.data).absolute()))
+    return settings
+
+
 def resumed(record: dict[str, Any], given: dict[str, Any]) -> Settings:
     """The settings of a run that goes on, with those changed that may be."""
     old = Settings.of(record["settings"])
-    new = Settings.of({**record["settings"], **given})
+    new = _with_whole_path(Settings.of({**record["settings"], **given}))
     for name, value in asdict(new).items():
         if name not in _CHANGEABLE and value != getattr(old, name):
             # A user's file may be named anew, to say that it is trusted.
@@ -60,8 +67,7 @@ def resumed(record: dict[str, Any], given: dict[str, Any]) -> Settings:
 
 def describe(settings: Settings, data: Dataset, old: dict[str, Any]) -> dict[str, Any]:
     """What `run.toml` holds; of a resumed run, the first command stays."""
-    if data.name.endswith((".npy", ".npz")):
-        settings = replace(settings, data=str(Path(data.name).absolute()))
+    settings = _with_whole_path(settings)
     return {
         "format": folder.FORMAT,
         "command": old.get("command", shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),

@@ -11,9 +11,7 @@ import multiprocessing
 import os
 import platform
 import random
-import shlex
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -166,12 +164,14 @@ def main() -> None:
             os.chdir(here)
         print(rows[-1], flush=True)
     if options.record:
-        options.record.write_text(report(rows), encoding="utf-8")
+        chosen = "".join(f' "{case}"' for case in options.cases)
+        command = f"python tests/soak.py{chosen} --kills {options.kills} --seed {options.seed}"
+        options.record.write_text(report(rows, command), encoding="utf-8")
     if any(row["bitwise equal"] != "yes" for row in rows):
         raise SystemExit("a run did not end as its uninterrupted twin")
 
 
-def report(rows: list[dict[str, object]]) -> str:
+def report(rows: list[dict[str, object]], command: str) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "pyro-ppl", "numpy"))
     table = [list(rows[0]), ["---"] * len(rows[0]), *([str(value) for value in row.values()] for row in rows)]
     lines = "\n".join(f"| {' | '.join(line)} |" for line in table)
@@ -186,7 +186,7 @@ kills of fresh interpreters; the others were forks of one that had only imported
 
 {lines}
 
-`{shlex.join(["python", *sys.argv])}`: Python {platform.python_version()}, {versions}, on a CPU.
+`{command}`: Python {platform.python_version()}, {versions}, on a CPU.
 """
 
 

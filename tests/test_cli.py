@@ -363,6 +363,7 @@ def test_a_step_that_leaves_the_finite_numbers_is_a_failed_run(cli):
 def test_a_runs_data_are_found_from_elsewhere(cli, tmp_path, monkeypatch):
     np.save("x.npy", np.random.default_rng(0).random((200, 9)))
     cli("train", *TINY, "--data", "x.npy", "--out", "run")
+    assert cli("train", "--resume", "--data", "x.npy", "--out", "run").status == 0
     monkeypatch.chdir("/")
     assert cli("evaluate", tmp_path / "run", "--limit", "3").status == 0
 
