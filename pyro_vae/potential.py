@@ -62,7 +62,7 @@ class Potential:
         """Draws starting points from the guide, or from the prior, with shape `(chains, datapoints, size)`."""
         with pyro.plate("chains", chains, dim=-2):
             if guide is None:
-                sites = sample_sites(poutine.trace(self.model).get_trace(None, size=len(self.x)))
+                sites = sample_sites(poutine.trace(poutine.uncondition(self.model)).get_trace(self.x))
             else:
                 sites = sample_sites(poutine.trace(guide).get_trace(self.x))
         flat = [
