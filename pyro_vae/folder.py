@@ -1,7 +1,9 @@
 """The files of a run folder: written beside and renamed, read as data only."""
 
 __all__ = [
+    "ANALYSIS",
     "FORMAT",
+    "REPORT",
     "create",
     "read_checkpoint",
     "read_metrics",
@@ -35,6 +37,8 @@ from pyro_vae.errors import InputError, RunError
 
 FORMAT = 1
 PICTURES = ("curve.png", "samples.png", "reconstructions.png", "manifold.png")
+REPORT = "report.html"
+ANALYSIS = "analysis"
 METRICS = ("samples", "seconds", "train_bound", "test_bound")
 
 
@@ -69,9 +73,10 @@ def create(folder: Path) -> None:
     """Creates the folder of a new run; of an old run there, its own files are removed and no others."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("metrics.csv", "weights.safetensors", "checkpoint.pt", *PICTURES):
+        for name in ("metrics.csv", "weights.safetensors", "checkpoint.pt", REPORT, *PICTURES):
             (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / "parts", ignore_errors=True)
+        for name in ("parts", ANALYSIS):
+            shutil.rmtree(folder / name, ignore_errors=True)
     except OSError as error:
         raise InputError(f"--out {folder} cannot be written: {error.strerror}") from error
 
