@@ -15,6 +15,9 @@ Array = NDArray[np.float64]
 # Pareto smoothing fits the tail of min(K / 5, 3 sqrt(K)) weights and wants five of them.
 _SMOOTHABLE = 25
 
+# Log weights that are no farther apart, in nats, differ by the rounding of float32 densities: they have no tail.
+_ROUNDING = 1e-3
+
 
 def pareto_khat(log_weights: Array) -> Array:
     """Fits the Pareto shape k-hat of the largest importance weights: above 0.7 their mean cannot be trusted.
@@ -34,11 +37,10 @@ def pareto_khat(log_weights: Array) -> Array:
 
 
 def _khat(log_w: Array) -> float:
-    try:
-        # psislw is made for leave-one-out and negates what it gets.
-        return float(array_stats.psislw(-log_w)[1])
-    except ValueError:  # all tail weights are the same: the guide is the posterior
+    if np.ptp(log_w) < _ROUNDING:  # all weights are the same: the guide is the posterior
         return -math.inf
+    # psislw is made for leave-one-out and negates what it gets.
+    return float(array_stats.psislw(-log_w)[1])
 
 
 def flat(group: Any) -> Array:

@@ -31,7 +31,7 @@ h2 {{ margin-top: 2.5rem; border-bottom: 1px solid #ccc; }}
 img {{ max-width: 100%; height: auto; }}
 figure {{ margin: 1.5rem 0; }}
 figcaption, .note {{ color: #555; font-size: .9rem; }}
-.table {{ overflow-x: auto; }}
+.table {{ overflow-x: auto; margin: 1rem 0; }}
 table {{ border-collapse: collapse; }}
 th, td {{ text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #eee; vertical-align: top; }}
 td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
@@ -56,8 +56,8 @@ _CAPTIONS = {
     "values, so this judges the decoder, not how well it predicts unseen ones.",
     "latents": "How much each latent variable says of the data.",
     "rhat": "By datapoint: R-hat, with 1.01 marked, and the effective number of draws, of its worst latent variable.",
-    "rank": "The datapoint with the largest R-hat: ranks of each chain among all draws, less what is expected. Lines "
-    "should stay inside the band.",
+    "rank": "The datapoint with the largest R-hat: ranks of each chain among all draws, less what is expected; p is "
+    "that of the test that the chains are alike.",
     "trace": "The same datapoint: marginal distributions and chains.",
     "energy": "The same datapoint: energies and their changes from one draw to the next should be spread alike.",
     "khat": "Pareto k-hat of the guide's importance weights, by datapoint; 0.7 is the limit of what can be trusted.",

@@ -13,6 +13,7 @@ import xarray as xr
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pyro_vae.analysis import Analysis
@@ -120,6 +121,7 @@ def _latents(a: Analysis) -> Figure:
     kl = a.latents["guide_kl" if "guide_kl" in a.latents else "kl"].values
     figure, (axes,) = _axes(max(4.4, 0.25 * len(kl)), 3)
     axes.bar(np.arange(len(kl)), np.sort(kl)[::-1], color="C0")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("latent variable, by rank")
     axes.set_ylabel("mean KL from the prior (nats)")
     return figure

@@ -96,8 +96,8 @@ def _gap(gaps: dict[str, Any]) -> Finding:
     gap, amortisation, approximation = (gaps[f"{name}gap"] for name in ("", "amortisation_", "approximation_"))
     text = (
         f"The bound {gaps['bound']:.2f} lies {gap:.2f} nats below log p(x) = {gaps['log_px']:.2f} "
-        f"({gaps['estimator']}): {approximation:.2f} because no diagonal Gaussian is the posterior, {amortisation:.2f} because one network "
-        "serves all datapoints."
+        f"({gaps['estimator']}): {approximation:.2f} because no diagonal Gaussian is the posterior, "
+        f"{amortisation:.2f} because one network serves all datapoints."
     )
     if gap < 0.5:
         return Finding("guide", "good", text)
