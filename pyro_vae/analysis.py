@@ -16,6 +16,7 @@ from pyro_vae import parts
 from pyro_vae.arviz_export import to_arviz, write
 from pyro_vae.calibration import simulate
 from pyro_vae.criticism import activity, calibration, checks
+from pyro_vae.device import seeded
 from pyro_vae.diagnostics import guide as guide_diagnostics
 from pyro_vae.diagnostics import sampler
 from pyro_vae.errors import InputError
@@ -88,7 +89,8 @@ def analyze(
     if split not in ("train", "test") or chains < 2:
         raise InputError(f"split {split}, chains {chains} is not possible: give train or test, and at least 2 chains")
     began = monotonic()
-    x = getattr(run.dataset, split).first(limit)
+    with seeded(seed, run.dataset.train.device):  # dynamic binarisation draws the pixels
+        x = getattr(run.dataset, split).first(limit)
     compiled = worth_compiling(compile, len(x) * chains * (warmup + draws))
     part = parts.find("marginal", marginal)
     options: dict[str, Any] = {"compile": compiled} if parts.takes(part, "compile") else {}
