@@ -39,11 +39,11 @@ def checks(tree: xr.DataTree) -> list[dict[str, Any]]:
     found = []
     for group in ("prior_predictive", "posterior_predictive"):
         values = _only(tree[group]).values
-        draws = [_rows(draw[None])[0] for draw in values.reshape(-1, *values.shape[2:])]
-        for statistic, function in _STATISTICS.items():
+        # One replication at a time: a float copy of all of them takes hundreds of megabytes.
+        draws = (_rows(draw[None])[0] for draw in values.reshape(-1, *values.shape[2:]))
+        found_in = np.array([[function(draw) for function in _STATISTICS.values()] for draw in draws])
+        for (statistic, function), replicated in zip(_STATISTICS.items(), found_in.T, strict=True):
             observed = float(function(data))
-            # One replication at a time: a float copy of all of them would not fit into memory.
-            replicated = np.array([function(draw) for draw in draws])
             found.append(
                 {
                     "statistic": statistic,
