@@ -26,8 +26,8 @@ from pyro_vae.progress import Stages
 from pyro_vae.run import Run
 from pyro_vae.traced import worth_compiling
 
-# Datasets simulated for the calibration, each with its own latent variables.
-_SIMULATIONS = 200
+# Datapoints simulated for the calibration, each with its own latent variables, and transitions to find them again.
+_SIMULATIONS, _TRANSITIONS = 200, 150
 _WORST = 5
 
 
@@ -125,7 +125,9 @@ def analyze(
         found.append(gaps(run.model, run.guide, x, estimator, seed))
     with stages.stage(f"calibrating on {_SIMULATIONS} simulated datapoints") as advance:
         some = x[np.arange(_SIMULATIONS) % len(x)]
-        pit = simulate(run.model, run.guide, some, seed=seed, compile=compiled, advance=advance)
+        pit = simulate(
+            run.model, run.guide, some, transitions=_TRANSITIONS, seed=seed, compile=compiled, advance=advance
+        )
     with stages.stage("comparing predictions with the data"):
         datapoints = xr.merge(found, join="override")
         latents, curve, rows = activity(tree), calibration(tree), checks(tree)

@@ -31,7 +31,7 @@ def simulate(
     guide: Callable[..., Any] | None,
     x: Tensor,
     *,
-    transitions: int = 150,
+    transitions: int,
     seed: int = 0,
     compile: bool = False,
     advance: Callable[[float], None] = lambda share: None,

@@ -27,6 +27,7 @@ def analysed(tmp_path_factory):
     train(out, data="digits", latent=2, hidden=20, samples=3000, progress=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pyro_vae.analysis._SIMULATIONS", 20)
+        patch.setattr("pyro_vae.analysis._TRANSITIONS", 20)
         main(["analyze", str(out), *TINY])
     return out
 
@@ -43,14 +44,14 @@ def test_it_writes_what_it_finds(analysed):
     assert (about["data"], about["datapoints"], about["chains"], about["draws"]) == ("digits", 12, 2, 30)
     assert gaps["gap"] == pytest.approx(gaps["approximation_gap"] + gaps["amortisation_gap"])
     assert gaps["gap"] == pytest.approx(gaps["log_px"] - gaps["bound"])
-    rows = list(csv.DictReader((analysed / "analysis/datapoints.csv").open()))
+    rows = list(csv.DictReader((analysed / "analysis/datapoints.csv").read_text().splitlines()))
     assert len(rows) == 12
     mean = sum(float(row["log_px"]) for row in rows) / 12
     assert mean == pytest.approx(gaps["log_px"])
     worst = max(rows, key=lambda row: float(row["rhat"]))
     assert summary["sampler"]["worst_rhat"][0] == int(worst["datapoint"])
     assert float(worst["rhat"]) == pytest.approx(summary["sampler"]["rhat"]["max"])
-    assert len(list(csv.DictReader((analysed / "analysis/latents.csv").open()))) == 2
+    assert len(list(csv.DictReader((analysed / "analysis/latents.csv").read_text().splitlines()))) == 2
 
 
 def test_the_draws_are_those_of_the_run(analysed):
@@ -92,6 +93,7 @@ def test_a_folder_that_is_no_run_is_refused(cli):
 
 def test_a_run_without_a_guide_is_analysed(cli, monkeypatch):
     monkeypatch.setattr("pyro_vae.analysis._SIMULATIONS", 20)
+    monkeypatch.setattr("pyro_vae.analysis._TRANSITIONS", 20)
     train("mcem", data="digits", inference="mcem", latent=2, hidden=10, train_size=100, samples=1500, progress=False)
     result = cli("analyze", "mcem", *TINY, "--zarr", "--json")
     assert result.status == 0
