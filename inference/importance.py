@@ -11,17 +11,12 @@ __all__ = ["Importance"]
 
 import math
 
-import numpy as np
 import torch
-from arviz_stats.base.array import array_stats
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from pyro_vae.data import Split
+from pyro_vae.diagnostics import pareto_khat
 from pyro_vae.evaluation import Marginal, chunked_log_weights
-
-# Pareto smoothing fits the tail of min(K / 5, 3 sqrt(K)) weights and wants five of them.
-_SMOOTHABLE = 25
 
 
 class Importance:
@@ -52,19 +47,6 @@ class Importance:
             relative = (log_w - log_mean).exp()
             variance = (relative.square().mean(0) - 1).clamp(min=0)
             se[part] = (variance / (self.particles - 1)).sqrt() if self.particles > 1 else math.nan
-            khat[part] = self._khat(log_w)
-        share = (khat > 0.7).double().mean().item() if self.particles >= _SMOOTHABLE else math.nan
+            khat[part] = torch.from_numpy(pareto_khat(log_w.cpu().numpy()))
+        share = math.nan if khat.isnan().any() else (khat > 0.7).double().mean().item()
         return Marginal(log_px, se, {"particles": self.particles, "khat_over_0_7": share})
-
-    def _khat(self, log_w: Tensor) -> Tensor:
-        if self.particles < _SMOOTHABLE:
-            return torch.full((log_w.shape[1],), math.nan)
-        return torch.tensor([_khat(row) for row in log_w.T.cpu().numpy()])
-
-
-def _khat(log_w: NDArray[np.float64]) -> float:
-    try:
-        # psislw is made for leave-one-out and negates what it gets.
-        return float(array_stats.psislw(-log_w)[1])
-    except ValueError:  # all tail weights are the same: the guide is the posterior
-        return -math.inf

@@ -199,6 +199,60 @@ def evaluate(
     print_evaluation(result)
 
 
+@cli.command()
+@_run_options
+@click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True)
+@click.option("--limit", default="500", show_default=True, metavar="N", help="the first N datapoints only")
+@click.option("--chains", default="4", show_default=True, help="Markov chains of each datapoint")
+@click.option("--draws", default="500", show_default=True, help="draws of each chain")
+@click.option("--warmup", default="200", show_default=True, help="transitions before them")
+@click.option(
+    "--marginal", default="importance", show_default=True, metavar="NAME", help="estimator of log p(x), e.g. ais"
+)
+@click.option("--seed", default="0", show_default=True, help="the seed of all draws")
+@click.option("--compile", type=click.Choice(COMPILE), default="auto", show_default=True, help="compile gradients")
+@click.option("--zarr", is_flag=True, help="write the draws as zarr, not as netCDF")
+@click.option("--json", "as_json", is_flag=True, help="print the summary as one JSON object")
+def analyze(
+    path: str,
+    trust: bool,
+    device: str,
+    data_dir: str | None,
+    split: str,
+    limit: str,
+    chains: str,
+    draws: str,
+    warmup: str,
+    marginal: str,
+    seed: str,
+    compile: str,
+    zarr: bool,
+    as_json: bool,
+) -> None:
+    """Judge a trained model with ArviZ: sampler, guide and fit, with a report."""
+    numbers: dict[str, Any] = {
+        "limit": whole("limit", limit),
+        "chains": whole("chains", chains, 2, most=1000),
+        "draws": whole("draws", draws, 4, most=10**6),
+        "warmup": whole("warmup", warmup, 0, most=10**6),
+        "seed": whole("seed", seed, 0),
+    }
+    run = _open(path, trust, device, data_dir)
+    from pyro_vae.analysis import analyze as analyze_run
+    from pyro_vae.progress import print_analysis
+    from pyro_vae.report import write_report
+    from pyro_vae.verdicts import findings
+
+    analysis = analyze_run(run, split=split, marginal=marginal, compile=compile, zarr=zarr, **numbers)
+    report = write_report(run, analysis)
+    if as_json:
+        click.echo(json.dumps(analysis.summary, allow_nan=False))
+        return
+    count = analysis.summary["run"]["datapoints"]
+    print_analysis(findings(analysis.summary), f"{run.dataset.name} {split}, {count:,} datapoints")
+    click.echo(f"report {report}")
+
+
 def _picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a command that draws its options."""
     out = click.option(

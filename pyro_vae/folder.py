@@ -1,7 +1,9 @@
 """The files of a run folder: written beside and renamed, read as data only."""
 
 __all__ = [
+    "ANALYSIS",
     "FORMAT",
+    "REPORT",
     "create",
     "read_checkpoint",
     "read_metrics",
@@ -19,6 +21,7 @@ __all__ = [
 import csv
 import io
 import os
+import shutil
 import stat
 import tomllib
 import zipfile
@@ -39,6 +42,9 @@ from pyro_vae.settings import PARTS
 FORMAT = 1
 FILES = ("run.toml", "metrics.csv", "weights.safetensors", "checkpoint.pt")
 PICTURES = ("curve.png", "samples.png", "reconstructions.png", "manifold.png")
+REPORT = "report.html"
+ANALYSIS = "analysis"
+ANALYSES = tuple(f"{ANALYSIS}/{name}" for name in ("draws.nc", "summary.json", "datapoints.csv", "latents.csv"))
 METRICS = ("samples", "seconds", "train_bound", "test_bound")
 
 # A run has a few dozen settings and evaluations; what is longer was not written here.
@@ -121,15 +127,18 @@ def _holds_run(folder: Path) -> bool:
 
 def create(folder: Path) -> None:
     """Prepares the folder of a new run; of an old run there, its own files are removed and no others."""
-    copies = folder / "parts"
+    copies, analysis = folder / "parts", folder / ANALYSIS
     try:
-        if copies.is_symlink():  # what it leads to is not ours
-            copies.unlink()
+        for path in (copies, analysis):
+            if path.is_symlink():  # what it leads to is not ours
+                path.unlink()
         # `run.toml` goes last, when another one takes its place: without it, this would be no run folder.
-        for name in (*FILES[1:], *PICTURES, *(f"parts/{kind}.py" for kind in PARTS)):
+        for name in (*FILES[1:], *PICTURES, REPORT, *(f"parts/{kind}.py" for kind in PARTS), *ANALYSES):
             (folder / name).unlink(missing_ok=True)
-        with suppress(OSError):  # it is not there, or holds what is not ours
-            copies.rmdir()
+        shutil.rmtree(analysis / "draws.zarr", ignore_errors=True)
+        for path in (copies, analysis):
+            with suppress(OSError):  # it is not there, or holds what is not ours
+                path.rmdir()
     except OSError as error:
         raise InputError(f"--out {folder} cannot be written: {error.strerror}") from error
 

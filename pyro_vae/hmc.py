@@ -26,6 +26,8 @@ class Transition(NamedTuple):
     """The probability of acceptance."""
     divergent: Tensor
     """Whether the energy rose without bound or was not finite."""
+    energy: Tensor
+    """The energy, in nats, of the state that the chain is in now, with the momentum that led there."""
 
 
 class HMC:
@@ -95,7 +97,7 @@ class HMC:
         self.position = torch.where(accepted.unsqueeze(-1), position, self.position)
         self.gradient = torch.where(accepted.unsqueeze(-1), gradient, self.gradient)
         self.value = torch.where(accepted, value, self.value)
-        return Transition(acceptance, divergent)
+        return Transition(acceptance, divergent, torch.where(accepted, energy + rise, energy))
 
     def adapt(self, acceptance: Tensor, gain: float) -> None:
         """Moves the step sizes towards the target acceptance.
@@ -107,7 +109,7 @@ class HMC:
         mean = acceptance.mean() if self.shared_step else acceptance.mean(0)
         self.log_step = self.log_step + gain * (mean - self.target).to(self.log_step.dtype)
 
-    def warm_up(self, transitions: int) -> None:
+    def warm_up(self, transitions: int, on_transition: Callable[[], None] = lambda: None) -> None:
         """Moves the chains while their step sizes are tuned, and freezes these.
 
         A third of the transitions goes with a constant gain, which reaches step sizes of any order. Then the gains
@@ -116,11 +118,13 @@ class HMC:
 
         Arguments:
             transitions: The number of transitions.
+            on_transition: Called after each of them.
         """
         log_steps = []
         for t in range(1, transitions + 1):
             self.adapt(self.transition().acceptance, gain=2.0 * max(1, t - transitions // 3) ** -0.6)
             log_steps.append(self.log_step)
+            on_transition()
         if log_steps:
             self.log_step = torch.stack(log_steps[transitions // 2 :]).mean(0)
 

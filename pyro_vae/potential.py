@@ -7,7 +7,7 @@ supports, lie side by side in one vector per datapoint.
 __all__ = ["Potential"]
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyro
@@ -62,13 +62,17 @@ class Potential:
         """Draws starting points from the guide, or from the prior, with shape `(chains, datapoints, size)`."""
         with pyro.plate("chains", chains, dim=-2):
             if guide is None:
-                sites = sample_sites(poutine.trace(self.model).get_trace(None, size=len(self.x)))
+                sites = sample_sites(poutine.trace(poutine.uncondition(self.model)).get_trace(self.x))
             else:
                 sites = sample_sites(poutine.trace(guide).get_trace(self.x))
-        flat = [
-            transform.inv(sites[name]["value"]).reshape(chains, len(self.x), -1)
-            for name, transform in self.transforms.items()
-        ]
+        return self.unconstrained({name: sites[name]["value"] for name in self.transforms})
+
+    def unconstrained(self, latents: Mapping[str, Tensor]) -> Tensor:
+        """Returns the position of latent variables by site, the inverse of `latents`, with shape `(..., size)`."""
+        flat = []
+        for name, transform in self.transforms.items():
+            position = transform.inv(latents[name])
+            flat.append(position.reshape(*position.shape[: position.dim() - len(self.shapes[name])], -1))
         return torch.cat(flat, dim=-1)
 
     def latents(self, position: Tensor) -> dict[str, Tensor]:

@@ -1,20 +1,23 @@
 """Progress on standard error: a live bar on a terminal, plain lines elsewhere."""
 
-__all__ = ["Progress", "print_evaluation"]
+__all__ = ["Progress", "Stages", "print_analysis", "print_claims", "print_evaluation"]
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
 from pyro_vae.training import Clock, Learner
+from pyro_vae.verdicts import Finding
 
+_STYLES = {"good": "green", "fair": "yellow", "poor": "red"}
 _SECONDS = 0.25  # between two looks at the loss, each a read from the device
 
 
@@ -68,6 +71,28 @@ class Progress:
         self.console.print(f"{clock.samples:>11,} samples  {bounds}  {_rate(clock)}")
 
 
+class Stages:
+    """Shows how far each stage of a piece of work has come: a bar on a terminal, a line with its time at its end.
+
+    Arguments:
+        shown: Whether to show anything.
+    """
+
+    def __init__(self, shown: bool = True) -> None:
+        self.console = Console(stderr=True, quiet=not shown, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[float], None]]:
+        """Begins a stage; what it yields is called with the share of the stage done since the last call."""
+        began = monotonic()
+        columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
+        disable = self.console.quiet or not self.console.is_terminal
+        with Bar(*columns, console=self.console, disable=disable, transient=True) as bar:
+            task = bar.add_task(name, total=1.0)
+            yield lambda share: bar.advance(task, share)
+        self.console.print(f"{name}: {monotonic() - began:.0f} s", markup=False)
+
+
 def _rate(clock: Clock) -> str:
     return f"{clock.samples / clock.seconds:,.0f} samples/s" if clock.seconds else ""
 
@@ -102,6 +127,18 @@ def print_claims(rows: Iterable[Mapping[str, str]]) -> None:
     table = Table("", "claim", "paper", "ours", "holds", show_lines=True)
     for row in rows:
         table.add_row(row["claim"], row["statement"], row["paper"], row["ours"], row["holds"])
+    Console().print(table)
+
+
+def print_analysis(findings: list[Finding], title: str) -> None:
+    """Prints the findings of an analysis as a table on standard output."""
+    table = Table(title=Text(title), show_lines=True)
+    table.add_column("question", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("finding")
+    for found in findings:
+        text = f"{found.text} {found.advice}".strip()
+        table.add_row(found.question, Text(found.verdict, style=_STYLES[found.verdict]), Text(text))
     Console().print(table)
 
 

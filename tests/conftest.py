@@ -11,7 +11,9 @@ import pytest
 import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
+from xarray import DataTree
 
+from pyro_vae import to_arviz
 from pyro_vae.cli import main
 from pyro_vae.data import Split
 
@@ -72,15 +74,37 @@ class Oracle(NamedTuple):
     split: Split
 
 
-@pytest.fixture
-def oracle() -> Oracle:
-    """Two latents, five features, 200 datapoints drawn from the model; the columns of W are orthogonal."""
+def _oracle() -> Oracle:
     torch.manual_seed(1)
     columns, _ = torch.linalg.qr(torch.randn(5, 2))
     model = LinearModel(columns * torch.tensor([1.5, 0.7]), torch.randn(5), noise=0.6)
     with torch.no_grad():
         x = model(None, size=200)
     return Oracle(model, LinearGuide(5, 2), x, Split(x))
+
+
+@pytest.fixture
+def oracle() -> Oracle:
+    """Two latents, five features, 200 datapoints drawn from the model; the columns of W are orthogonal."""
+    return _oracle()
+
+
+class Exported(NamedTuple):
+    model: LinearModel
+    guide: LinearGuide
+    x: Tensor
+    tree: DataTree
+
+
+@pytest.fixture(scope="session")
+def exported() -> Exported:
+    """The first twelve datapoints of the oracle, with an exact guide, and its export: 4 chains of 1,000 draws."""
+    model, guide, x, _ = _oracle()
+    guide.set_exact(model)
+    x = x[:12]
+    return Exported(
+        model, guide, x, to_arviz(model, guide, x, draws=1000, warmup=100, predictive=1200, image_shape=(1, 5))
+    )
 
 
 @pytest.fixture

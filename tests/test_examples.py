@@ -8,6 +8,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ARGUMENTS = {
+    "arviz_analysis.py": ["2000", "2"],
     "benchmark.py": ["1"],
     "benchmark_hmc.py": ["20", "1"],
     "estimators.py": ["2000", "20"],

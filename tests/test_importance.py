@@ -8,8 +8,9 @@ import torch
 
 from pyro_vae.data import Dataset
 from pyro_vae.device import seeded
+from pyro_vae.diagnostics import pareto_khat
 from pyro_vae.evaluation import Estimate, bound, evaluate
-from pyro_vae.inference.importance import Importance, _khat
+from pyro_vae.inference.importance import Importance
 
 
 def test_is_log_px_under_the_exact_posterior(oracle):
@@ -40,7 +41,7 @@ def test_khat_is_the_shape_of_a_pareto_tail(shape):
     # exp(k E) with E ~ Exp(1) is Pareto with shape k. The fit sees the 3 sqrt(10,000) = 300 largest weights: its
     # standard error is (1 + k) / sqrt(300), 0.12 at most.
     log_w = shape * np.random.default_rng(0).exponential(size=10_000)
-    assert _khat(log_w) == pytest.approx(shape, abs=0.36)
+    assert pareto_khat(log_w[:, None])[0] == pytest.approx(shape, abs=0.36)
 
 
 def test_khat_tells_a_guide_that_is_too_narrow(oracle):

@@ -1,0 +1,129 @@
+"""What the numbers of an analysis mean, in words: a finding for each question, and what to do about it."""
+
+__all__ = ["Finding", "findings"]
+
+from typing import Any, NamedTuple
+
+
+class Finding(NamedTuple):
+    """An answer to one question.
+
+    Arguments:
+        question: `sampler`, `guide` or `fit`.
+        verdict: `good`, `fair` or `poor`.
+        text: What was found.
+        advice: What to do about it, empty where nothing is to be done.
+    """
+
+    question: str
+    verdict: str
+    text: str
+    advice: str = ""
+
+
+def findings(summary: dict[str, Any]) -> list[Finding]:
+    """Judges the summary of an analysis by the thresholds of the literature, which each text names.
+
+    Arguments:
+        summary: The numbers that `summary.json` holds.
+    """
+    found = [*_sampler(summary["sampler"]), _ranks("HMC", "sampler", summary["calibration"]["hmc"])]
+    if "guide" in summary:
+        found += [
+            *_guide(summary["guide"], summary["gaps"]),
+            _ranks("The guide", "guide", summary["calibration"]["guide"]),
+        ]
+    return [*found, *_fit(summary["fit"], summary["run"])]
+
+
+def _sampler(s: dict[str, Any]) -> list[Finding]:
+    high = s["rhat"]["q95"]
+    text = (
+        f"R-hat is at most {high:.3f} for 95 % of the datapoints, {s['rhat']['max']:.3f} for the worst; the least "
+        f"effective number of draws is {s['ess_bulk']['q05']:,.0f} or more for 95 % of them."
+    )
+    if high <= 1.01:
+        verdict, advice = "good", ""
+    elif high <= 1.05:
+        verdict, advice = "fair", "For the tails of single datapoints, give --draws 2000."
+    else:
+        verdict = "poor"
+        advice = "The chains do not agree: give more --warmup and --draws before you believe what rests on them."
+    found = [Finding("sampler", verdict, text, advice)]
+    if s["divergences"]:
+        text = f"{s['divergences']:,} transitions diverged: the posterior has corners that the chains do not enter."
+        found.append(Finding("sampler", "poor", text, "Look at the datapoints with divergences in datapoints.csv."))
+    return found
+
+
+def _ranks(who: str, question: str, c: dict[str, Any]) -> Finding:
+    text = (
+        f"{who} on {c['simulations']} simulated datapoints: the ranks of {c['latents'] - c['rejected']} of "
+        f"{c['latents']} latent variables are uniform (all tests together at 1 %)."
+    )
+    if not c["rejected"]:
+        return Finding(question, "good", text)
+    advice = {
+        "sampler": "HMC misses parts of the posterior of simulated data: give more --warmup.",
+        "guide": "The guide errs on data that the model itself makes: its intervals are not posterior intervals.",
+    }[question]
+    return Finding(question, "poor", text, advice)
+
+
+def _guide(g: dict[str, Any], gaps: dict[str, Any]) -> list[Finding]:
+    share = g["khat_over_0_7"]
+    text = (
+        f"Pareto k-hat exceeds 0.7 for {share:.0%} of the datapoints: there the guide misses mass of the posterior, "
+        "and importance-weighted estimates cannot be trusted."
+    )
+    verdict = "good" if share < 0.05 else "fair" if share < 0.3 else "poor"
+    advice = "" if verdict == "good" else "Estimate log p(x) with --marginal ais, which needs no guide."
+    found = [Finding("guide", verdict, text, advice)]
+    scale, shift = g["scale"]["median"], g["shift"]["median"]
+    text = (
+        f"Against HMC the guide's standard deviations are {scale:.2f} of the posterior's in the median, its means off "
+        f"by {shift:.2f} of them at the worst latent variable."
+    )
+    verdict = "good" if 0.9 < scale < 1.1 and shift < 0.3 else "fair" if 0.7 < scale < 1.4 and shift < 1 else "poor"
+    advice = "" if verdict == "good" else "Use HMC's draws, not the guide's, where an interval matters."
+    found.append(Finding("guide", verdict, text, advice))
+    if gaps["gap"] is not None:
+        found.append(_gap(gaps))
+    return found
+
+
+def _gap(gaps: dict[str, Any]) -> Finding:
+    gap, amortisation, approximation = (gaps[f"{name}gap"] for name in ("", "amortisation_", "approximation_"))
+    text = (
+        f"The bound {gaps['bound']:.2f} lies {gap:.2f} nats below log p(x) = {gaps['log_px']:.2f} "
+        f"({gaps['estimator']}): {approximation:.2f} because no diagonal Gaussian is the posterior, "
+        f"{amortisation:.2f} because one network serves all datapoints."
+    )
+    if gap < 0.5:
+        return Finding("guide", "good", text)
+    if amortisation > approximation:
+        return Finding("guide", "fair", text, "A larger guide (more --hidden) or longer training has most to give.")
+    return Finding("guide", "fair", text, "A more flexible family of guides has most to give.")
+
+
+def _fit(fit: dict[str, Any], run: dict[str, Any]) -> list[Finding]:
+    found = []
+    off = [c for c in fit["checks"] if c["group"] == "posterior_predictive" and not 0.01 <= c["p"] <= 0.99]
+    count = len([c for c in fit["checks"] if c["group"] == "posterior_predictive"])
+    text = f"{count - len(off)} of {count} statistics of the data are what the model predicts"
+    text += f"; not so: {', '.join(c['statistic'] for c in off)}." if off else "."
+    advice = ""
+    if off and run["binarize"] == "none" and fit["binary"]:
+        text += " The pixels are grey and the predictions are 0 or 1, so that all spreads must differ."
+        advice = "For checks of the spread, train with --binarize dynamic or static."
+    elif off:
+        advice = "Look at where data and predictions differ before you trust what the model generates."
+    found.append(Finding("fit", "good" if not off else "fair", text, advice))
+    if (error := fit["calibration_error"]) is not None:
+        text = f"Predicted means are off by {error:.3f} on average over ten bins."
+        found.append(Finding("fit", "good" if error < 0.02 else "fair", text))
+    idle = fit["latents"] - fit["active_latents"]
+    text = f"{fit['active_latents']} of {fit['latents']} latent variables are active."
+    advice = f"{idle} latent variables say nothing of the data: fewer would do." if idle else ""
+    found.append(Finding("fit", "good" if not idle else "fair", text, advice))
+    return found

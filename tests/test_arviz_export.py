@@ -1,0 +1,226 @@
+"""Export to ArviZ: exact posteriors, files that ArviZ reads without us, any Pyro pair."""
+
+import subprocess
+import sys
+
+import arviz as az
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+from pyro_vae import to_arviz
+from pyro_vae.arviz_export import write
+from pyro_vae.errors import InputError
+
+SMALL = {"chains": 2, "draws": 30, "warmup": 20, "predictive": 60}
+
+
+def test_hmc_draws_from_the_exact_posterior_and_mixes(exported):
+    tree = exported.tree
+    loc, covariance = exported.model.posterior(exported.x)
+    ess = az.ess(tree)["z"].values
+    # 4,000 draws of each of 24 quantities.
+    assert ess.min() > 1000
+    assert az.ess(tree, method="tail", prob=0.9)["z"].values.min() > 500
+    assert az.rhat(tree)["z"].values.max() < 1.01
+    z = (tree["posterior"]["z"].values - loc.numpy()) / covariance.diagonal().sqrt().numpy()
+    assert (np.abs(z.mean((0, 1))) * np.sqrt(ess)).max() < 4  # standard errors
+    # The variance of a Gaussian's sample variance is 2 / n, for n = 500 effective draws: 4 standard errors.
+    assert np.abs(z.var((0, 1)) - 1).max() < 4 * np.sqrt(2 / 500)
+    stats = tree["sample_stats"]
+    assert not stats["diverging"].any()
+    assert float(stats["acceptance_rate"].mean()) == pytest.approx(0.9, abs=0.05)
+    # Momenta are drawn anew, and bring half of the energy's variance with them: the fraction is about 1.
+    assert float(az.bfmi(tree)["energy"].min()) > 0.5
+
+
+def test_statistics_are_those_of_the_draws(exported):
+    model, _, x, tree = exported
+    z = torch.from_numpy(tree["posterior"]["z"].values)
+    likelihood = dist.Normal(z @ model.weight.T + model.bias, model.noise).log_prob(x).sum(-1)
+    np.testing.assert_allclose(tree["log_likelihood"]["x"], likelihood, atol=1e-4)
+    prior = dist.Normal(0, 1).log_prob(z).sum(-1)
+    np.testing.assert_allclose(tree["sample_stats"]["lp"], likelihood + prior, atol=1e-4)
+    # The energy is -lp and a kinetic energy, half a chi-squared with two degrees of freedom: mean and variance are 1.
+    kinetic = (tree["sample_stats"]["energy"] + tree["sample_stats"]["lp"]).values
+    assert kinetic.min() >= 0
+    assert kinetic.mean() == pytest.approx(1, abs=4 / np.sqrt(500 * 12))
+
+
+def test_log_p_less_log_q_is_log_px_where_the_guide_is_exact(exported):
+    # log p(x, z) - log q(z|x) = log p(x) for every z.
+    stats = exported.tree["guide_sample_stats"]
+    exact = exported.model.log_px(exported.x).numpy()
+    np.testing.assert_allclose((stats["log_p"] - stats["log_q"]).values[0, :10], np.tile(exact, (10, 1)), atol=1e-4)
+
+
+def test_predictions_are_those_of_the_model(exported):
+    model, _, x, tree = exported
+    loc, covariance = model.posterior(x)
+    mean = loc @ model.weight.T + model.bias
+    W = model.weight
+    sd = (W @ covariance @ W.T).diagonal().add(model.noise**2).sqrt().numpy()
+    # 1,200 draws that are nearly independent, since the noise prevails: 5 standard errors with half of them.
+    for group, error in (("posterior_predictive", 5 / np.sqrt(600)), ("posterior_predictive_mean", 5 / np.sqrt(600))):
+        found = tree[group]["x"]
+        found = found.mean(("chain", "draw")) if "draw" in found.dims else found
+        assert (np.abs(found.values[:, 0] - mean.numpy()) / sd).max() < error, group
+    marginal = (W @ W.T).diagonal().add(model.noise**2).sqrt().numpy()
+    spread = tree["prior_predictive"]["x"].std(("chain", "draw")).values / marginal
+    assert np.abs(spread - 1).max() < 5 / np.sqrt(2 * 1200)
+    z = tree["prior"]["z"]
+    assert np.abs(z.mean(("chain", "draw"))).max() < 5 / np.sqrt(1200)
+    assert np.abs(z.std(("chain", "draw")) - 1).max() < 5 / np.sqrt(2 * 1200)
+    np.testing.assert_array_equal(tree["observed_data"]["x"].values[:, 0], x)
+
+
+_READER = """
+import sys, types, warnings
+import arviz as az
+tree = getattr(az, sys.argv[1])(sys.argv[2])
+assert "pyro_vae" not in sys.modules and "torch" not in sys.modules
+print(az.summary(tree, ci_prob=0.9, ci_kind="eti"))
+assert tree.posterior.z.dims == ("chain", "draw", "datapoint", "z_dim_0")
+assert tree.observed_data.x.dims == ("datapoint", "row", "column")
+assert tree.attrs["inference_library"] == "pyro" and tree.attrs["model"] == "LinearModel"
+assert az.ess(tree)["z"].shape == az.rhat(tree)["z"].shape == (12, 2)
+if sys.argv[1] == "from_zarr":
+    sys.exit()  # what is read is the same: the plots are drawn once
+one = tree.sel(datapoint=2)
+az.plot_trace_dist(one)
+az.plot_rank(one)
+az.plot_energy(one)
+az.plot_ppc_dist(tree)
+az.plot_ppc_dist(tree, group="prior_predictive")
+log_weight = tree.guide_sample_stats.log_p - tree.guide_sample_stats.log_q
+_, khat = (-log_weight).azstats.psislw(dim=["chain", "draw"])
+az.plot_khat(types.SimpleNamespace(pareto_k=khat))
+"""
+
+
+@pytest.mark.parametrize(("name", "reader"), [("draws.nc", "from_netcdf"), ("draws.zarr", "from_zarr")])
+def test_plain_arviz_reads_the_files(exported, tmp_path, name, reader):
+    tree = exported.tree
+    path = write(tree, tmp_path / name)
+    assert getattr(az, reader)(path).load().identical(tree)
+    command = [sys.executable, "-W", "error", "-c", _READER, reader, str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, env={"MPLBACKEND": "agg", "PATH": ""})
+    assert result.returncode == 0, result.stderr
+    assert "r_hat" in result.stdout
+    write(tree, path)  # in the place of the first
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+class _Official(nn.Module):
+    """A pair as two methods, as in Pyro's own example: other names of sites, no call without data, pyro.module."""
+
+    def __init__(self):
+        super().__init__()
+        self.decoder, self.encoder = nn.Linear(3, 8), nn.Linear(8, 3)
+
+    def model(self, x):
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("images", len(x)):
+            z = pyro.sample("latent", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+            pyro.sample("obs", dist.Bernoulli(logits=self.decoder(z)).to_event(1), obs=x.reshape(-1, 8))
+
+    def guide(self, x):
+        pyro.module("encoder", self.encoder)
+        with pyro.plate("images", len(x)):
+            pyro.sample("latent", dist.Normal(self.encoder(x.reshape(-1, 8)), 0.5).to_event(1))
+
+
+def test_any_pyro_pair_is_exported():
+    torch.manual_seed(0)
+    vae = _Official()
+    x = torch.bernoulli(torch.full((4, 1, 2, 4), 0.5))
+    tree = to_arviz(vae.model, vae.guide, x, image_shape=(2, 4), **SMALL)
+    assert tree["posterior"]["latent"].shape == (2, 30, 4, 3)
+    assert tree["guide_posterior"]["latent"].shape == (1, 60, 4, 3)
+    assert tree["posterior_predictive"]["obs"].dims == ("chain", "draw", "datapoint", "row", "column")
+    assert tree["posterior_predictive"]["obs"].dtype == np.uint8
+    assert tree["log_likelihood"]["obs"].dims == ("chain", "draw", "datapoint")
+    np.testing.assert_array_equal(tree["observed_data"]["obs"], x.reshape(4, 2, 4))
+    assert tree.attrs["model"] == "_Official.model"
+    assert list(pyro.get_param_store().keys()) == []
+
+
+def _two_layers(x):
+    """Two latent sites, the second constrained; z2 given x is as its prior, LogNormal(0, 1)."""
+    with pyro.plate("data", len(x), dim=-1):
+        z1 = pyro.sample("z1", dist.Normal(0.0, 1.0))
+        pyro.sample("z2", dist.LogNormal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(z1, 1.0), obs=x)
+
+
+def test_several_sites_and_constrained_ones():
+    tree = to_arviz(_two_layers, None, torch.tensor([-1.0, 2.0]), chains=4, draws=200, warmup=100, predictive=8)
+    posterior = tree["posterior"]
+    assert posterior["z1"].dims == ("chain", "draw", "datapoint")
+    assert posterior["z2"].dims == ("chain", "draw", "datapoint", "z2_dim_0")
+    assert "guide_posterior" not in tree.children
+    # z1 given x is N(x / 2, 1 / 2), log z2 is N(0, 1): 5 standard errors at 200 effective draws.
+    np.testing.assert_allclose(posterior["z1"].mean(("chain", "draw")), [-0.5, 1.0], atol=5 * np.sqrt(0.5 / 200))
+    log_z2 = np.log(posterior["z2"])
+    assert np.abs(log_z2.mean(("chain", "draw"))).max() < 5 / np.sqrt(200)
+    assert np.abs(log_z2.std(("chain", "draw")) - 1).max() < 5 / np.sqrt(400)
+
+
+def test_a_seed_is_all_that_the_draws_depend_on(oracle):
+    states = torch.get_rng_state()
+    first, again, other = (
+        to_arviz(oracle.model, oracle.guide, oracle.x[:3], seed=seed, **SMALL)["posterior"]["z"].values
+        for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+    assert torch.equal(torch.get_rng_state(), states)
+
+
+def _draws_on_the_store(x):
+    loc = pyro.param("loc", torch.zeros(()))
+    with pyro.plate("data", len(x), dim=-1):
+        z = pyro.sample("z", dist.Normal(loc, 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+def _without_a_plate(x):
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+def _without_data(x):
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z", dist.Normal(0.0, 1.0))
+
+
+def _failing(x):
+    raise KeyError("nothing")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        (_two_layers, {"draws": 3}, "draws 3 is not possible: give a whole number from 4 on"),
+        (_two_layers, {"chains": 0}, "chains 0 is not possible"),
+        (_two_layers, {"predictive": 1}, "predictive 1 is not possible: give a number from 4 to 2000"),
+        (_draws_on_the_store, {}, "values that belong to no module: make them nn.Parameters"),
+        (_without_a_plate, {}, "sites outside a plate of 2 datapoints"),
+        (_without_data, {}, "needs latent and observed sites"),
+        (_failing, {}, "_failing cannot be run on data of shape"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(model, options, message):
+    with pyro.get_param_store().scope():
+        pyro.param("loc", torch.ones(()))
+        with pytest.raises(InputError, match=message):
+            to_arviz(model, None, torch.zeros(2), **options)
+
+
+def test_a_guide_of_other_sites_is_refused():
+    with pytest.raises(InputError, match="samples \\['z'\\]: give them the same names"):
+        to_arviz(_two_layers, lambda x: _without_data(x), torch.zeros(2))

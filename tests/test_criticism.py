@@ -1,0 +1,53 @@
+"""Predictive checks, calibration of pixels and activity of latents against known answers."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from pyro_vae.criticism import activity, calibration, checks
+
+
+def test_a_model_is_not_found_wrong_about_data_of_its_own(exported):
+    rows = checks(exported.tree)
+    assert {row["group"] for row in rows} == {"prior_predictive", "posterior_predictive"}
+    # Ten statistics, none of which is beyond the replications' extremes but by a chance of 2 in 1,200 each.
+    assert all(0 < row["p"] < 1 for row in rows)
+
+
+def test_a_model_is_found_wrong_about_other_data(exported):
+    tree = exported.tree.copy()
+    tree["observed_data"] = xr.DataTree(3 * tree["observed_data"].to_dataset() + 5)
+    prior = {row["statistic"]: row for row in checks(tree) if row["group"] == "prior_predictive"}
+    # Values 5 above what has a standard deviation of at most 1.6, and three times as far apart.
+    assert prior["mean"]["p"] == 0
+    assert prior["spread between datapoints"]["p"] == 0
+    assert prior["mean"]["observed"] == pytest.approx(float(tree["observed_data"]["x"].mean()), rel=1e-4)
+
+
+def test_calibration_is_the_mean_of_the_data_in_each_bin():
+    predicted = np.array([[0.0, 0.04, 0.5], [0.55, 1.0, 0.99]])
+    observed = np.array([[0.0, 1.0, 0.0], [0.5, 1.0, 1.0]])
+    tree = xr.DataTree.from_dict(
+        {
+            "observed_data": xr.Dataset({"x": (("datapoint", "x_dim_0"), observed)}),
+            "posterior_predictive_mean": xr.Dataset({"x": (("datapoint", "x_dim_0"), predicted)}),
+        }
+    )
+    curve = calibration(tree)
+    assert curve["count"].values.tolist() == [2, 0, 0, 0, 0, 2, 0, 0, 0, 2]
+    np.testing.assert_allclose(curve["predicted"][[0, 5, 9]], [0.02, 0.525, 0.995])
+    np.testing.assert_allclose(curve["observed"][[0, 5, 9]], [0.5, 0.25, 1.0])
+    del tree["posterior_predictive_mean"]
+    assert calibration(tree) is None
+
+
+def test_activity_is_the_closed_form(exported):
+    found = activity(exported.tree)
+    loc, covariance = exported.model.posterior(exported.x)
+    loc, variance = loc.double().numpy(), covariance.diagonal().double().numpy()
+    # KL of N(m, v) from N(0, 1) is (v + m^2 - 1 - log v) / 2. The prior's moments are known from 1,200 x 12 draws,
+    # which costs 1 % of a variance; the chains' means err by 3 % of a standard deviation.
+    kl = 0.5 * (variance + loc**2 - 1 - np.log(variance)).mean(0)
+    for prefix in ("", "guide_"):
+        np.testing.assert_allclose(found[f"{prefix}variance_of_mean"], loc.var(0), rtol=0.1)
+        np.testing.assert_allclose(found[f"{prefix}kl"], kl, atol=0.08)
