@@ -4,13 +4,14 @@ The engine lives in this package; the three shelves of parts lie beside it and i
 `pyro_vae.models`, `pyro_vae.guides` and `pyro_vae.inference`.
 """
 
-__all__ = ["Run", "bound", "fit", "load_data", "train"]
+__all__ = ["Run", "bound", "compare", "fit", "load_data", "train"]
 
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyro_vae.comparison import compare
     from pyro_vae.data import load_data
     from pyro_vae.evaluation import bound
     from pyro_vae.run import Run, train
@@ -26,6 +27,7 @@ if (_checkout / "pyproject.toml").is_file():
 _home = {
     "Run": "run",
     "bound": "evaluation",
+    "compare": "comparison",
     "fit": "training",
     "load_data": "data",
     "train": "run",
