@@ -10,9 +10,14 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 ARGUMENTS = {
     "benchmark.py": ["1"],
     "benchmark_hmc.py": ["20", "1"],
+    "compare_baselines.py": ["300"],
+    "conv_decoder.py": ["300"],
     "estimators.py": ["2000", "20"],
     "full_vb.py": ["2000"],
+    "own_model.py": ["300"],
     "quickstart.py": ["2000"],
+    "swap_likelihood.py": ["300"],
+    "swap_prior.py": ["300"],
 }
 
 
