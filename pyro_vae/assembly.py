@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pyro_vae import parts
+from pyro_vae.checks import check_prior
 from pyro_vae.data import Dataset, load_data
 from pyro_vae.errors import InputError
 from pyro_vae.settings import Settings
@@ -98,6 +99,7 @@ def _prior(settings: Settings, part: type[Any], features: int, guide: nn.Module 
     offered = {"features": features, "guide": guide}
     shared = {name: value for name, value in offered.items() if parts.takes(part, name)}
     prior: nn.Module = parts.build("prior", part, settings.latent, own=settings.set.get("prior", {}), **shared)
+    check_prior(prior, f"--prior {settings.prior}", settings.latent)
     return prior
 
 

@@ -1,6 +1,6 @@
 """What must hold of a model and its guide before the long part starts."""
 
-__all__ = ["check_pair"]
+__all__ = ["check_pair", "check_prior"]
 
 import re
 import sys
@@ -86,6 +86,29 @@ def check_pair(model: nn.Module, guide: nn.Module | None, x: Tensor) -> dict[str
                     f"{_name(part)} cannot draw several particles: let the networks accept any leading dimensions"
                 )
     return q
+
+
+def check_prior(prior: nn.Module, what: str, latent: int) -> None:
+    """Checks that a ready prior is one event of so many latent variables.
+
+    Arguments:
+        prior: The prior.
+        what: What to call it.
+        latent: The number of latent variables.
+
+    Raises:
+        InputError: If it is not, or it cannot be called.
+    """
+    try:
+        with isolated(), torch.no_grad():
+            shapes = tuple(prior().batch_shape), tuple(prior().event_shape)
+    except Exception as error:  # a user's part may fail in any way
+        raise InputError(f"{what} does not return a distribution when it is called: {_reason(error)}") from error
+    if shapes != ((), (latent,)):
+        raise InputError(
+            f"{what} returns site 'z' with batch shape {shapes[0]} and event shape {shapes[1]}: make it one event of "
+            f"shape {(latent,)}, by .to_event(1) for example"
+        )
 
 
 def _check_sites(model: nn.Module, guide: nn.Module | None, p: Sites, q: Sites, x: Tensor) -> None:

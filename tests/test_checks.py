@@ -129,6 +129,27 @@ def test_a_mistake_in_a_users_file_is_named_with_its_mend(cli, mistake):
     assert not Path("run").exists()
 
 
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("dist.Normal(torch.zeros(2), 1.0)", "returns site 'z' with batch shape (2,) and event shape (): make it one"),
+        ("dist.Normal(torch.zeros(3), 1.0).to_event(1)", "event shape (3,): make it one event of shape (2,)"),
+        ("torch.zeros(2)", "does not return a distribution when it is called: AttributeError"),
+    ],
+)
+def test_a_mistake_in_a_users_prior_is_named_with_its_mend(cli, returned, message):
+    Path("own.py").write_text(
+        "import pyro.distributions as dist\nimport torch\nfrom torch import nn\n\n"
+        "class OwnPrior(nn.Module):\n    def __init__(self, latent):\n        super().__init__()\n\n"
+        f"    def forward(self):\n        return {returned}\n"
+    )
+    result = cli("train", "--prior", "own.py", "--out", "run")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "--prior own.py" in result.err
+    assert message in result.err
+    assert not Path("run").exists()
+
+
 class _Swapped(nn.Module):
     """A model or guide of one line, for what check_pair must refuse."""
 
