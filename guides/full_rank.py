@@ -6,8 +6,12 @@ r"""A Gaussian with a full covariance: the paper's recognition model without ind
 
 __all__ = ["FullRankGuide"]
 
+import math
+from collections.abc import Sequence
+
 import pyro.distributions as dist
-from torch import Tensor
+import torch
+from torch import Size, Tensor
 from torch.distributions import constraints, transform_to
 
 from pyro_vae.networks import hidden_layer, linear
@@ -48,4 +52,26 @@ class FullRankGuide(Guide):
         """Returns q(z | x), with event shape `(latent,)`."""
         h = self.hidden(x)
         a = (self.log_variance_factor * self.scale(h)).unflatten(-1, (self.latent, self.latent))
-        return dist.MultivariateNormal(self.mean(h), scale_tril=transform_to(constraints.lower_cholesky)(a))
+        return _Gaussian(self.mean(h), scale_tril=transform_to(constraints.lower_cholesky)(a))
+
+
+class _Gaussian(dist.MultivariateNormal):
+    """Remembers the noise of its last draw, which Pyro's solves for when it scores the draw.
+
+    Where L is close to singular the solution is far off in float32, and learning would make the most of that.
+    """
+
+    _drawn: tuple[Tensor | None, Tensor | None] = (None, None)
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        noise = torch.randn(self.shape(Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device)
+        z = self.loc + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
+        self._drawn = z, noise
+        return z
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        z, noise = self._drawn
+        if value is not z or noise is None:
+            return super().log_prob(value)
+        log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return -0.5 * (noise.square() + math.log(2 * math.pi)).sum(-1) - log_det

@@ -74,8 +74,9 @@ def test_draws_lie_in_the_support_and_have_its_density(guide, pixels):
     x = pixels.first(5)
     posterior = guide.posterior(x)
     z = posterior.rsample()
+    assert z.shape == (5, 3)
     assert posterior.support.check(z).all()
-    # A flow remembers the density of its own draws: it must be that of the same values from elsewhere.
+    # What a guide remembers of its own draws must be true of the same values from elsewhere.
     torch.testing.assert_close(posterior.log_prob(z), guide.posterior(x).log_prob(z.clone()), atol=1e-4, rtol=1e-4)
 
 
@@ -95,13 +96,27 @@ def test_learns_with_every_algorithm_that_has_a_guide(request, guide_class, infe
         assert not torch.equal(parameter, before[key]), key  # Adam moves whatever has a gradient
 
 
-def test_full_rank_is_its_covariance(pixels):
+def test_full_rank_is_a_gaussian_with_its_covariance(pixels):
     guide = FullRankGuide(12, 2, hidden=3)
     torch.nn.init.constant_(guide.scale.bias, 0.5)
     # A is 1/2 everywhere: L = [[e^(1/2), 0], [1/2, e^(1/2)]].
-    root = torch.tensor(0.5).exp()
+    root, x, z = torch.tensor(0.5).exp(), pixels.first(1), torch.randn(7, 2)
     scale = torch.tensor([[root, 0.0], [0.5, root]])
-    torch.testing.assert_close(guide.posterior(pixels.first(1)).covariance_matrix[0], scale @ scale.T)
+    expected = torch.distributions.MultivariateNormal(guide.mean(guide.hidden(x))[0], scale_tril=scale)
+    torch.testing.assert_close(guide.posterior(x).log_prob(z), expected.log_prob(z))
+
+
+def test_full_rank_knows_the_density_of_its_draws_where_the_covariance_is_nearly_singular(pixels):
+    # A is -5 everywhere: with 0.007 on the diagonal and -5 beside it, L cannot be inverted in float32. The density of a
+    # draw from noise e is that of e over det L = exp(-5 * 20).
+    guide = FullRankGuide(12, 20, hidden=3)
+    torch.nn.init.constant_(guide.scale.bias, -5.0)
+    with isolated():
+        trace = poutine.trace(guide).get_trace(pixels.first(50))
+    trace.compute_log_prob()
+    # -20/2 log(2 pi) + 100 - |e|^2 / 2, where the last has a mean of 10 and, over 50 draws, an error of sqrt(10 / 50).
+    expected = -10 * torch.log(torch.tensor(2 * torch.pi)) + 100 - 10
+    assert abs(trace.nodes["z"]["log_prob"].mean() - expected) < 4 * (10 / 50) ** 0.5
 
 
 def test_saves_and_loads(guide, guide_class, pixels):

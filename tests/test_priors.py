@@ -91,7 +91,7 @@ def test_saves_and_loads_with_its_pair(create):
 
 def test_hmcs_log_joint_is_the_traces(create, pixels, hmc_agrees):
     model, guide = create()
-    _stir(model, guide)
+    _stir(model, guide, std=0.1)
     hmc_agrees(model, pixels.first(4))
 
 
