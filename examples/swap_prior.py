@@ -23,7 +23,8 @@ def main(samples: float = 2e5, out: str = "runs/swap_prior") -> None:
         with torch.no_grad():
             z = run.model.prior().sample((2000,))
         axes.plot(*z.T, ".", ms=1)
-        axes.set(title=name, aspect="equal", xlim=(-4, 4), ylim=(-4, 4))
+        axes.set(title=name)
+        axes.set_aspect("equal", adjustable="datalim")
     path = Path(out) / "priors.png"
     figure.savefig(path, dpi=150)
     print(path)
