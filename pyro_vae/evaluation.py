@@ -174,9 +174,9 @@ def evaluate(
 
     Returns:
         `data`, `binarize`, `measure` (see `pyro_vae.measure`), `split`, `datapoints`, `bound`, `bound_se`, of random
-        weights `weights_kl` (see `weights_cost`), and, under the name of each estimator, its `log_px`, `se` and details;
-        beside bound and `log_px`, where they are of a probability, `bits_per_dim`. The standard errors are those of the
-        Monte Carlo draws. What is not known, with a single particle for example, is None.
+        weights `weights_kl` (see `weights_cost`), and, under the name of each estimator, its `log_px`, `se` and
+        details; beside bound and `log_px`, where they are of a probability, `bits_per_dim`. The standard errors are
+        those of the Monte Carlo draws. What is not known, with a single particle for example, is None.
 
     Raises:
         InputError: If there is no such split or estimator, or no particle.
