@@ -20,15 +20,25 @@ class GaussianGuide(Guide):
     Arguments:
         features: The number of pixels.
         latent: The number of latent variables.
-        hidden: The number of hidden units.
+        hidden: The number of hidden units in each layer.
+        depth: The number of hidden layers.
+        activation: Their activation; see `pyro_vae.networks.hidden_layer`.
         log_variance_factor: What the last layer's log variance is multiplied by: 1 in the paper and in the author's
             AEVB, 0.1 in his wake-sleep.
     """
 
-    def __init__(self, features: int, latent: int, hidden: int = 500, log_variance_factor: float = 1.0) -> None:
+    def __init__(
+        self,
+        features: int,
+        latent: int,
+        hidden: int = 500,
+        depth: int = 1,
+        activation: str = "tanh",
+        log_variance_factor: float = 1.0,
+    ) -> None:
         super().__init__()
         self.log_variance_factor = log_variance_factor
-        self.hidden = hidden_layer(features, hidden)
+        self.hidden = hidden_layer(features, hidden, depth, activation)
         self.mean = linear(hidden, latent)
         self.log_variance = linear(hidden, latent, std=0.0, bias_std=0.0)
 

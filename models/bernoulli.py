@@ -23,13 +23,25 @@ class BernoulliModel(Model):
     Arguments:
         features: The number of pixels.
         latent: The number of latent variables.
-        hidden: The number of hidden units.
+        hidden: The number of hidden units in each layer.
         prior: A module that returns p(z); :math:`N(0, I)` if omitted.
+        depth: The number of hidden layers.
+        activation: Their activation; see `pyro_vae.networks.hidden_layer`.
     """
 
-    def __init__(self, features: int, latent: int, hidden: int = 500, prior: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        features: int,
+        latent: int,
+        hidden: int = 500,
+        prior: nn.Module | None = None,
+        depth: int = 1,
+        activation: str = "tanh",
+    ) -> None:
         super().__init__(latent, prior)
-        self.decoder = nn.Sequential(hidden_layer(latent, hidden), linear(hidden, features, bias_std=0.0))
+        self.decoder = nn.Sequential(
+            hidden_layer(latent, hidden, depth, activation), linear(hidden, features, bias_std=0.0)
+        )
 
     def likelihood(self, z: Tensor) -> dist.Distribution:
         """Returns p(x | z), with event shape `(features,)`."""

@@ -22,8 +22,10 @@ class GaussianModel(Model):
     Arguments:
         features: The number of pixels.
         latent: The number of latent variables.
-        hidden: The number of hidden units.
+        hidden: The number of hidden units in each layer.
         prior: A module that returns p(z); :math:`N(0, I)` if omitted.
+        depth: The number of hidden layers.
+        activation: Their activation; see `pyro_vae.networks.hidden_layer`.
         min_log_variance: A floor under :math:`\log \sigma^2`. The paper has none, so a pixel that never
             changes lets the density grow without limit; -10 keeps the standard deviation above 0.7 %
             of the grey scale.
@@ -35,11 +37,13 @@ class GaussianModel(Model):
         latent: int,
         hidden: int = 500,
         prior: nn.Module | None = None,
+        depth: int = 1,
+        activation: str = "tanh",
         min_log_variance: float = -math.inf,
     ) -> None:
         super().__init__(latent, prior)
         self.min_log_variance = min_log_variance
-        self.hidden = hidden_layer(latent, hidden)
+        self.hidden = hidden_layer(latent, hidden, depth, activation)
         self.mean = linear(hidden, features, bias_std=0.0)
         self.log_variance = linear(hidden, features, bias_std=0.0)
 

@@ -4,7 +4,7 @@ The engine lives in this package; the three shelves of parts lie beside it and i
 `pyro_vae.models`, `pyro_vae.guides` and `pyro_vae.inference`.
 """
 
-__all__ = ["Run", "bound", "fit", "load_data", "to_arviz", "train"]
+__all__ = ["Run", "bound", "compare", "fit", "load_data", "to_arviz", "train"]
 
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyro_vae.arviz_export import to_arviz
+    from pyro_vae.comparison import compare
     from pyro_vae.data import load_data
     from pyro_vae.evaluation import bound
     from pyro_vae.run import Run, train
@@ -27,6 +28,7 @@ if (_checkout / "pyproject.toml").is_file():
 _home = {
     "Run": "run",
     "bound": "evaluation",
+    "compare": "comparison",
     "fit": "training",
     "load_data": "data",
     "to_arviz": "arviz_export",

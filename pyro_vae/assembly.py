@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pyro_vae import parts
+from pyro_vae.checks import check_prior
 from pyro_vae.data import Dataset, load_data
 from pyro_vae.errors import InputError
 from pyro_vae.settings import Settings
@@ -67,15 +68,18 @@ def pair(settings: Settings, data: Dataset) -> tuple[nn.Module, nn.Module | None
     built: dict[str, nn.Module] = {}
     algorithm = parts.find("inference", settings.inference)
     guided = getattr(algorithm, "uses_guide", True)
-    for kind in ("model", "guide") if guided else ("model",):
+    size = (data.features, settings.latent)
+    kinds = ("model", "guide") if guided else ("model",)
+    if parts.takes(found["prior"], "guide"):
+        kinds = kinds[::-1]  # the others keep their order, and so the numbers that a seed gives them
+    for kind in kinds:
         shared = _fitting(settings, found[kind], "hidden")
         if kind == "model":
             own = settings.set.get("prior", {})
             if _fitting(settings, found[kind], "prior"):
-                shared["prior"] = parts.build("prior", found["prior"], settings.latent, own=own)
+                shared["prior"] = _prior(settings, found["prior"], data.features, built.get("guide"))
             elif own:
                 raise InputError(f"--set prior.{next(iter(own))} means nothing to {found[kind].__name__}: leave it out")
-        size = (data.features, settings.latent)
         module = parts.build(kind, found[kind], *size, own=settings.set.get(kind, {}), **shared)
         if not isinstance(module, nn.Module):
             raise InputError(f"--{kind} {found[kind].__name__} is no torch.nn.Module: make it one")
@@ -83,6 +87,20 @@ def pair(settings: Settings, data: Dataset) -> tuple[nn.Module, nn.Module | None
             module = algorithm.wraps_model(module)
         built[kind] = module.to(data.train.device)
     return built["model"], built.get("guide")
+
+
+def _prior(settings: Settings, part: type[Any], features: int, guide: nn.Module | None) -> nn.Module:
+    """Builds a prior, with the number of pixels and the guide where it takes them."""
+    if guide is None and parts.takes(part, "guide"):
+        raise InputError(
+            f"--prior {settings.prior} is made of a guide's posteriors, and {settings.inference} has no guide: "
+            "choose another"
+        )
+    offered = {"features": features, "guide": guide}
+    shared = {name: value for name, value in offered.items() if parts.takes(part, name)}
+    prior: nn.Module = parts.build("prior", part, settings.latent, own=settings.set.get("prior", {}), **shared)
+    check_prior(prior, f"--prior {settings.prior}", settings.latent)
+    return prior
 
 
 def with_guide_defaults(settings: Settings) -> Settings:

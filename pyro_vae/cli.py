@@ -5,6 +5,7 @@ Nothing above the commands' own bodies imports torch, so that help and wrong inp
 
 __all__ = ["main"]
 
+import csv
 import json
 import sys
 import tomllib
@@ -138,16 +139,20 @@ def _what(run: "Run") -> str:
     return f"{data.name}, pixels {'grey' if data.binarize == 'none' else data.binarize}, {len(data.test):,} datapoints"
 
 
-def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command that opens a run folder its argument and options."""
+def _opening_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command that opens run folders its options."""
     for decorate in (
         click.option("--data-dir", metavar="DIR", help="folder of the data sets"),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
         click.option("--trust", is_flag=True, help="run the user's Python files that the folder holds copies of"),
-        click.argument("path", metavar="RUN"),
     ):
         command = decorate(command)
     return command
+
+
+def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command that opens a run folder its argument and options."""
+    return click.argument("path", metavar="RUN")(_opening_options(command))
 
 
 def _open(path: str, trust: bool, device: str, data_dir: str | None) -> "Run":
@@ -156,41 +161,51 @@ def _open(path: str, trust: bool, device: str, data_dir: str | None) -> "Run":
     return Run.open(path, trust=trust, device=device, data_dir=data_dir)
 
 
+def _scoring_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command that estimates bounds and likelihoods its options."""
+    for decorate in (
+        click.option("--force", is_flag=True, help="estimate log p(x) where an estimator declines"),
+        click.option(
+            "--compile", type=click.Choice(COMPILE), default="auto", show_default=True, help="compile the estimators"
+        ),
+        click.option("--seed", default="0", show_default=True, help="the seed of the draws"),
+        click.option("--limit", metavar="N", help="the first N datapoints only"),
+        click.option(
+            "--marginal",
+            multiple=True,
+            metavar="NAME",
+            help="estimator of log p(x), may be repeated  [default: importance]",
+        ),
+        click.option("--particles", default="1000", show_default=True, help="importance samples per datapoint"),
+        click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True),
+    ):
+        command = decorate(command)
+    return command
+
+
+def _scoring(
+    split: str, particles: str, marginal: tuple[str, ...], limit: str | None, seed: str, compile: str, force: bool
+) -> dict[str, Any]:
+    """Reads those options."""
+    return {
+        "split": split,
+        "particles": whole("particles", particles, most=10**6),
+        "marginal": marginal or ("importance",),
+        "limit": None if limit is None else whole("limit", limit),
+        "seed": whole("seed", seed, 0),
+        "compile": compile,
+        "force": force,
+    }
+
+
 @cli.command()
 @_run_options
-@click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True)
-@click.option("--particles", default="1000", show_default=True, help="importance samples per datapoint")
-@click.option(
-    "--marginal", multiple=True, metavar="NAME", help="estimator of log p(x), may be repeated  [default: importance]"
-)
-@click.option("--limit", metavar="N", help="the first N datapoints only")
-@click.option("--seed", default="0", show_default=True, help="the seed of the draws")
-@click.option("--compile", type=click.Choice(COMPILE), default="auto", show_default=True, help="compile the estimators")
-@click.option("--force", is_flag=True, help="estimate log p(x) where an estimator declines")
+@_scoring_options
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
-def evaluate(
-    path: str,
-    trust: bool,
-    device: str,
-    data_dir: str | None,
-    split: str,
-    particles: str,
-    marginal: tuple[str, ...],
-    limit: str | None,
-    seed: str,
-    compile: str,
-    force: bool,
-    as_json: bool,
-) -> None:
+def evaluate(path: str, trust: bool, device: str, data_dir: str | None, as_json: bool, **scoring: Any) -> None:
     """Estimate the bound and the marginal likelihood of a trained model."""
-    numbers: dict[str, int | None] = {
-        "particles": whole("particles", particles, most=10**6),
-        "seed": whole("seed", seed, 0),
-    }
-    numbers["limit"] = None if limit is None else whole("limit", limit)
-    run = _open(path, trust, device, data_dir)
-    estimators = marginal or ("importance",)
-    result = run.evaluate(split=split, marginal=estimators, force=force, compile=compile, **numbers)
+    options = _scoring(**scoring)
+    result = _open(path, trust, device, data_dir).evaluate(**options)
     if as_json:
         click.echo(json.dumps(result, allow_nan=False))
         return
@@ -251,6 +266,51 @@ def analyze(
     count = analysis.summary["run"]["datapoints"]
     print_analysis(findings(analysis.summary), f"{run.dataset.name} {split}, {count:,} datapoints")
     click.echo(f"report {report}")
+
+
+@cli.command()
+@click.argument("paths", metavar="RUN RUN ...", nargs=-1, required=True)
+@_opening_options
+@_scoring_options
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+@click.option("--csv", "as_csv", is_flag=True, help="print comma-separated values, a line for each run")
+def compare(
+    paths: tuple[str, ...],
+    trust: bool,
+    device: str,
+    data_dir: str | None,
+    as_json: bool,
+    as_csv: bool,
+    **scoring: Any,
+) -> None:
+    """Compare runs on the same datapoints, with paired differences from the first."""
+    options = _scoring(**scoring)
+    if as_json and as_csv:
+        raise InputError("--json and --csv exclude each other: give one")
+    if len(paths) < 2:
+        raise InputError(f"compare needs two runs or more, not {paths[0]} alone: name another")
+    from pyro_vae.comparison import compare as compare_runs
+    from pyro_vae.progress import print_comparison
+
+    result = compare_runs([_open(path, trust, device, data_dir) for path in paths], **options).table()
+    if as_json:
+        click.echo(json.dumps(result, allow_nan=False))
+    elif as_csv:
+        rows = [_flat(run) for run in result["runs"]]
+        shared = {name: value for name, value in result.items() if name != "runs"}
+        writer = csv.DictWriter(sys.stdout, [*shared, *rows[0]], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**shared, **row} for row in rows)
+    else:
+        print_comparison(result)
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Puts the values of each estimator beside the others, as `importance.log_px` for example."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        flat |= {f"{name}.{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
 
 
 def _picture_options(command: Callable[..., Any]) -> Callable[..., Any]:

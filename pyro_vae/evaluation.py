@@ -1,6 +1,15 @@
 r"""Evaluation of a trained pair: the bound, and the draws behind the estimators of :math:`\log p(x)`."""
 
-__all__ = ["Estimate", "Marginal", "bound", "chunked_log_weights", "evaluate", "weights_cost"]
+__all__ = [
+    "Estimate",
+    "Marginal",
+    "bound",
+    "chunked_log_weights",
+    "estimator",
+    "evaluate",
+    "known",
+    "weights_cost",
+]
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,6 +25,7 @@ from pyro_vae.device import seeded
 from pyro_vae.elbo import evaluation_mode, log_weights
 from pyro_vae.errors import InputError
 from pyro_vae.local import fit_gaussian
+from pyro_vae.measure import in_bits, measure
 from pyro_vae.traced import Traced, worth_compiling
 
 # Rows (datapoints times particles) that go through the networks at once: 13 MB of pixels on MNIST. More are no faster,
@@ -163,8 +173,9 @@ def evaluate(
         compile: `on`, `off`, or `auto`, which compiles what is worth it.
 
     Returns:
-        `data`, `binarize`, `split`, `datapoints`, `bound`, `bound_se`, of random weights `weights_kl` (see
-        `weights_cost`), and, under the name of each estimator, its `log_px`, `se` and details. The standard errors are
+        `data`, `binarize`, `measure` (see `pyro_vae.measure`), `split`, `datapoints`, `bound`, `bound_se`, of random
+        weights `weights_kl` (see `weights_cost`), and, under the name of each estimator, its `log_px`, `se` and
+        details; beside bound and `log_px`, where they are of a probability, `bits_per_dim`. The standard errors are
         those of the Monte Carlo draws. What is not known, with a single particle for example, is None.
 
     Raises:
@@ -174,31 +185,34 @@ def evaluate(
         raise InputError(f"split {split}, particles {particles} is not possible: give train or test, and at least 1")
     data = getattr(dataset, split).head(limit)
     compiled = worth_compiling(compile, len(data) * particles)
-    estimators = {name: _estimator(name, particles=particles, force=force, compile=compiled) for name in marginal}
+    estimators = {name: estimator(name, particles=particles, force=force, compile=compiled) for name in marginal}
     mean, se = bound(model, guide, data, min(particles, 100), seed, compiled)
     cost = weights_cost(model, dataset)
+    mean = mean - cost if split == "train" else mean
     result: dict[str, Any] = {
         "data": dataset.name,
         "binarize": dataset.binarize,
+        "measure": (kind := measure(model, data)),
         "split": split,
         "datapoints": len(data),
-        "bound": mean - cost if split == "train" else mean,
+        "bound": mean,
         "bound_se": se,
+        **in_bits(kind, mean, dataset.features),
     }
     if isinstance(model, BayesianModel):
         result["weights_kl"] = cost
-    for name, estimator in estimators.items():
+    for name, part in estimators.items():
         with seeded(seed, data.device):
-            log_px, error, details = estimator.estimate(model, guide, data)
+            log_px, error, details = part.estimate(model, guide, data)
         mean, se = Estimate.over(log_px, error, shared=isinstance(model, BayesianModel))
-        result[name] = {"log_px": mean, "se": se, **details}
-    return _known(result)
+        result[name] = {"log_px": mean, "se": se, **in_bits(kind, mean, dataset.features), **details}
+    return known(result)
 
 
-def _known(result: dict[str, Any]) -> dict[str, Any]:
+def known(result: dict[str, Any]) -> dict[str, Any]:
     """Puts None, which JSON has a word for, in the place of what is not a number."""
     return {
-        name: _known(value)
+        name: known(value)
         if isinstance(value, dict)
         else value
         if not isinstance(value, float) or math.isfinite(value)
@@ -207,6 +221,7 @@ def _known(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _estimator(name: str, **options: Any) -> Any:
+def estimator(name: str, **options: Any) -> Any:
+    """Builds an estimator of the marginal likelihood, by name or path, with those of the options that it takes."""
     part = parts.find("marginal", name)
     return parts.build("marginal", part, **{key: value for key, value in options.items() if parts.takes(part, key)})

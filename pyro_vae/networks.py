@@ -1,8 +1,19 @@
-r"""The paper's networks: one hidden tanh layer (Appendix C) and its initialisation."""
+r"""The paper's networks, one hidden tanh layer (Appendix C), with its initialisation; and deeper ones."""
 
 __all__ = ["hidden_layer", "linear"]
 
 from torch import nn
+
+from pyro_vae.errors import InputError
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+}
 
 
 def linear(inputs: int, outputs: int, std: float = 0.01, bias_std: float = 0.01) -> nn.Linear:
@@ -29,11 +40,29 @@ def linear(inputs: int, outputs: int, std: float = 0.01, bias_std: float = 0.01)
     return layer
 
 
-def hidden_layer(inputs: int, hidden: int) -> nn.Sequential:
-    r"""Creates the hidden layer :math:`h = \tanh(W x + b)`, with any leading dimensions.
+def hidden_layer(inputs: int, hidden: int, depth: int = 1, activation: str = "tanh") -> nn.Sequential:
+    r"""Creates the hidden layer :math:`h = \tanh(W x + b)`, or several of them, with any leading dimensions.
+
+    The first layer starts as in the paper. Later ones, of which it has none, start with weights from
+    :math:`N(0, 1 / \mathrm{hidden})`: at 0.01 they would hand on next to nothing.
 
     Arguments:
         inputs: The number of inputs.
-        hidden: The number of hidden units.
+        hidden: The number of hidden units in each layer.
+        depth: The number of layers.
+        activation: `tanh`, the paper's, or `relu`, `elu`, `gelu`, `silu` or `softplus`.
+
+    Raises:
+        InputError: If there is no layer, or no such activation.
     """
-    return nn.Sequential(linear(inputs, hidden), nn.Tanh())
+    if not (isinstance(depth, int) and depth >= 1):
+        raise InputError(f"depth {depth} is not possible: give a whole number from 1 on")
+    if activation not in _ACTIVATIONS:
+        raise InputError(f"activation {activation} is unknown: choose from {', '.join(_ACTIVATIONS)}")
+    layers: list[nn.Module] = []
+    for n in range(depth):
+        layers += [
+            linear(hidden, hidden, std=hidden**-0.5) if n else linear(inputs, hidden),
+            _ACTIVATIONS[activation](),
+        ]
+    return nn.Sequential(*layers)

@@ -15,12 +15,16 @@ import torch
 from pyro import poutine
 from torch import Size, Tensor
 from torch.distributions import Transform, biject_to
+from torch.distributions.constraints import MixtureSameFamilyConstraint
 
 from pyro_vae.bayesian import BayesianModel
 from pyro_vae.elbo import sample_sites, site_log_prob
 from pyro_vae.errors import InputError
 from pyro_vae.hmc import with_gradient
 from pyro_vae.traced import Traced
+
+# The bijection of a mixture is that of its parts, which torch leaves out.
+biject_to.register(MixtureSameFamilyConstraint, lambda mixture: biject_to(mixture.base_constraint))
 
 
 class Potential:

@@ -1,6 +1,6 @@
 """Progress on standard error: a live bar on a terminal, plain lines elsewhere."""
 
-__all__ = ["Progress", "Stages", "print_analysis", "print_claims", "print_evaluation"]
+__all__ = ["Progress", "Stages", "print_analysis", "print_claims", "print_comparison", "print_evaluation"]
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -99,15 +99,14 @@ def _rate(clock: Clock) -> str:
 
 def print_evaluation(result: dict[str, Any]) -> None:
     """Prints what `pyro_vae.evaluation.evaluate` returned as a table on standard output."""
-    pixels = {"none": "grey"}.get(result["binarize"], result["binarize"])
-    what = f"{result['data']} {result['split']}, {result['datapoints']:,} datapoints, {pixels} pixels"
-    table = Table(title=Text(what))  # a path may hold what would be markup
+    table = Table(title=_what(result))
     table.caption = "nats per datapoint, with the standard error of the Monte Carlo draws"
     table.add_column("estimate", no_wrap=True)
     table.add_column("nats", justify="right", no_wrap=True)
     table.add_column("s.e.", justify="right", no_wrap=True)
     table.add_column("details")
-    table.add_row("bound", *_numbers(result["bound"], result["bound_se"]), "")
+    bits = f"bits_per_dim {result['bits_per_dim']:.4g}" if "bits_per_dim" in result else ""
+    table.add_row("bound", *_numbers(result["bound"], result["bound_se"]), bits)
     if "weights_kl" in result:
         paid = "in the bound" if result["split"] == "train" else "paid by the training data"
         table.add_row("KL of the weights", *_numbers(result["weights_kl"], None), paid)
@@ -140,6 +139,44 @@ def print_analysis(findings: list[Finding], title: str) -> None:
         text = f"{found.text} {found.advice}".strip()
         table.add_row(found.question, Text(found.verdict, style=_STYLES[found.verdict]), Text(text))
     Console().print(table)
+
+
+def print_comparison(result: dict[str, Any]) -> None:
+    """Prints the table of a `pyro_vae.comparison.Comparison` on standard output."""
+    estimators = [name for name, value in result["runs"][0].items() if isinstance(value, dict)]
+    table = Table(title=_what(result))
+    table.caption = (
+        "nats per datapoint; differences from the first run, paired by datapoint, with their standard errors"
+    )
+    table.add_column("run", overflow="fold")
+    for name in ("bound", "difference", *(h for e in estimators for h in (f"log p(x), {e}", "difference", "details"))):
+        table.add_column(name, justify="left" if name == "details" else "right")
+    for row in result["runs"]:
+        cells = [f"{row['bound']:.2f}", _difference(row)]
+        for name in estimators:
+            values = row[name]
+            shown = (key for key in ("bits_per_dim", "khat_over_0_7", "acceptance") if values.get(key) is not None)
+            details = ", ".join(f"{key} {values[key]:.3g}" for key in shown)
+            cells += [f"{values['log_px']:.2f}", _difference(values), details]
+        table.add_row(Text(row["run"]), *cells)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a file has room for whole lines
+    console.print(table)
+
+
+def _what(result: dict[str, Any]) -> Text:
+    pixels = {"none": "grey"}.get(result["binarize"], result["binarize"])
+    # A path may hold what would be markup.
+    return Text(
+        f"{result['data']} {result['split']}, {result['datapoints']:,} datapoints, {pixels} pixels, {result['measure']}"
+    )
+
+
+def _difference(values: dict[str, Any]) -> str:
+    if values["difference_se"] is None:
+        return f"{values['difference']:+.2f}"
+    return f"{values['difference']:+.2f} ± {values['difference_se']:.2f}" if values["difference_se"] else ""
 
 
 def _numbers(mean: float, se: float | None) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """The linear-Gaussian oracle, tiny data, and the command line run in-process."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,17 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
 from pyro.nn import PyroModule
 from torch import Tensor, nn
+from torch.distributions import biject_to
 from xarray import DataTree
 
-from pyro_vae import to_arviz
+from pyro_vae import parts, to_arviz
 from pyro_vae.cli import main
 from pyro_vae.data import Split
+from pyro_vae.elbo import isolated
+from pyro_vae.potential import Potential
 
 
 class LinearModel(PyroModule):
@@ -112,6 +117,68 @@ def pixels() -> Split:
     """Sixty datapoints of twelve grey bytes."""
     values = torch.randint(0, 256, (60, 12), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
     return Split(values, divisor=256)
+
+
+def _prior(name: str, latent: int, features: int, guide: nn.Module) -> nn.Module:
+    part = parts.find("prior", name)
+    offered = {"features": features, "guide": guide}
+    return part(latent, **{key: value for key, value in offered.items() if parts.takes(part, key)})
+
+
+@pytest.fixture
+def create_prior() -> Callable[..., nn.Module]:
+    """Builds a prior of the shelf by its name, with what it takes."""
+    return _prior
+
+
+def _integral(distribution: dist.Distribution) -> tuple[float, Tensor]:
+    """The sum of a mass or the integral of a density over one or two dimensions, and the mean that it gives."""
+    (size,) = distribution.event_shape
+    if distribution.support.is_discrete:
+        x = distribution.base_dist.enumerate_support()
+        weight = distribution.log_prob(x).exp()
+    else:
+        # Midpoints of t in (-1, 1), then u = t / (1 - t^2) on the whole line, then the support by Pyro's bijection.
+        n = {1: 20_000, 2: 300}[size]
+        t = (2 * torch.arange(n, dtype=torch.float64) + 1) / n - 1
+        t = torch.stack(torch.meshgrid(*[t] * size, indexing="ij"), -1).view(-1, size)
+        u = t / (1 - t**2)
+        transform = biject_to(distribution.support)
+        x = transform(u)
+        jacobian = transform.log_abs_det_jacobian(u, x).reshape(len(x), -1).sum(-1)
+        jacobian = jacobian + ((1 + t**2) / (1 - t**2) ** 2).log().sum(-1) + size * math.log(2 / n)
+        log_weight = distribution.log_prob(x) + jacobian
+        # Where x is rounded to an end of its support, a density may be infinite; there is next to no volume.
+        weight = torch.where(jacobian < -33, 0.0, log_weight.exp())
+    return weight.sum().item(), (weight.unsqueeze(-1) * x).sum(0)
+
+
+@pytest.fixture
+def integral() -> Callable[..., tuple[float, Tensor]]:
+    """Integrates a distribution of one or two dimensions numerically."""
+    return _integral
+
+
+def _agreement(model: nn.Module, x: Tensor) -> None:
+    with isolated(), torch.no_grad():
+        potential = Potential(model, x)
+        position = potential.start(chains=3) + 0.3
+        joint = potential(position)
+        latents = potential.latents(position)
+        for k in range(3):
+            for n in range(len(x)):
+                values = {name: value[k, n : n + 1] for name, value in latents.items()}
+                trace = poutine.trace(poutine.condition(model, values)).get_trace(x[n : n + 1])
+                torch.testing.assert_close(joint[k, n].float(), trace.log_prob_sum(), atol=1e-4, rtol=1e-5)
+        value, gradient = potential.with_gradient(position)
+        assert torch.equal(value, joint)
+        assert gradient.isfinite().all()
+
+
+@pytest.fixture
+def hmc_agrees() -> Callable[[nn.Module, Tensor], None]:
+    """Holds HMC's log joint against that of the trace, one chain and datapoint at a time."""
+    return _agreement
 
 
 class Result(NamedTuple):

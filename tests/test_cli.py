@@ -85,7 +85,7 @@ def test_a_run_alone_is_enough_for_every_later_command(cli, tmp_path, monkeypatc
     result = cli("evaluate", moved, "--particles", "50", "--json")
     assert result.status == 0
     values = json.loads(result.out)
-    assert list(values) == ["data", "binarize", "split", "datapoints", "bound", "bound_se", "importance"]
+    assert list(values) == ["data", "binarize", "measure", "split", "datapoints", "bound", "bound_se", "importance"]
     assert (values["data"], values["split"], values["datapoints"]) == ("digits", "test", 359)
     assert set(values["importance"]) == {"log_px", "se", "particles", "khat_over_0_7"}
     assert values["bound"] < values["importance"]["log_px"] < 0

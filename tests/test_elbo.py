@@ -9,12 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_vae.checks import check_pair
 from pyro_vae.elbo import elbo, isolated, iwae, log_weights
-from pyro_vae.errors import InputError
 from pyro_vae.evaluation import bound
-from pyro_vae.guides.gaussian import GaussianGuide
-from pyro_vae.models.bernoulli import BernoulliModel
 
 
 def test_log_weights_are_log_px_under_the_exact_posterior(oracle):
@@ -159,63 +155,3 @@ def test_isolated_leaves_the_store_and_validation_alone(oracle):
     with pytest.raises(ValueError, match="Expected parameter"):
         dist.Normal(math.nan, 1.0)
     pyro.get_param_store().clear()
-
-
-class _Swapped(nn.Module):
-    """A model or guide of one line, for what check_pair must refuse."""
-
-    def __init__(self, body):
-        super().__init__()
-        self.body = body
-
-    def forward(self, x=None, size=None):
-        return self.body(x)
-
-
-def _without_plate(x):
-    pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-    pyro.sample("x", dist.Bernoulli(logits=torch.zeros(12), validate_args=False).to_event(1), obs=x)
-
-
-def _without_event(x):
-    with pyro.plate("data", len(x), dim=-1):
-        pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-        pyro.sample("x", dist.Normal(torch.zeros(12), 1.0).to_event(1), obs=x)
-    pyro.sample("w", dist.Normal(0.0, 1.0), obs=torch.zeros(()))
-
-
-def _without_data(x):
-    with pyro.plate("data", len(x), dim=-1):
-        pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-
-
-def _stored(x):
-    loc = pyro.param("loc", torch.zeros(2))
-    with pyro.plate("data", len(x), dim=-1):
-        pyro.sample("z", dist.Normal(loc, 1.0).to_event(1))
-
-
-def _other_name(x):
-    with pyro.plate("data", len(x), dim=-1):
-        pyro.sample("u", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-
-
-@pytest.mark.parametrize(
-    ("model", "guide", "message"),
-    [
-        (_without_plate, _without_data, "site 'z' must be sampled inside"),
-        (_without_event, _without_data, "site 'w' must be sampled inside"),
-        (_without_data, _without_data, "does not observe the data: sample a site 'x'"),
-        (None, _other_name, r"the latent sites of BernoulliModel are \['z'\], but _Swapped samples \['u'\]"),
-        (None, _stored, "pyro.param 'loc' does not belong to a module"),
-    ],
-)
-def test_check_pair_says_what_does_not_fit(pixels, model, guide, message):
-    model = BernoulliModel(12, 2, hidden=3) if model is None else _Swapped(model)
-    with pytest.raises(InputError, match=message):
-        check_pair(model, _Swapped(guide), pixels.first(5))
-
-
-def test_check_pair_wants_the_features_of_the_data(pixels):
-    with pytest.raises(InputError, match=r"cannot be run on data of shape \(5, 12\)"):
-        check_pair(BernoulliModel(12, 2, hidden=3), GaussianGuide(11, 2, hidden=3), pixels.first(5))

@@ -11,9 +11,14 @@ ARGUMENTS = {
     "arviz_analysis.py": ["2000", "2"],
     "benchmark.py": ["1"],
     "benchmark_hmc.py": ["20", "1"],
+    "compare_baselines.py": ["300"],
+    "conv_decoder.py": ["300"],
     "estimators.py": ["2000", "20"],
     "full_vb.py": ["2000"],
+    "own_model.py": ["300"],
     "quickstart.py": ["2000"],
+    "swap_likelihood.py": ["300"],
+    "swap_prior.py": ["300"],
 }
 
 

@@ -1,0 +1,33 @@
+r"""Independent Laplace variables: sparser than the normal prior.
+
+.. math:: p(z) = \prod_j \frac{1}{2 b} \exp(-|z_j| / b)
+"""
+
+__all__ = ["LaplacePrior"]
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+
+class LaplacePrior(nn.Module):
+    r"""Creates a Laplace prior with mean 0.
+
+    It has nothing to learn: the decoder's first layer can shift and scale the latent variables as it likes.
+
+    Arguments:
+        latent: The number of latent variables.
+        scale: The scale b; the standard deviation is :math:`\sqrt 2 \, b`.
+    """
+
+    zero: Tensor
+    scale: Tensor
+
+    def __init__(self, latent: int, scale: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("zero", torch.zeros(latent), persistent=False)
+        self.register_buffer("scale", torch.full((latent,), float(scale)), persistent=False)
+
+    def forward(self) -> dist.Distribution:
+        """Returns p(z), with event shape `(latent,)`."""
+        return dist.Laplace(self.zero, self.scale).to_event(1)

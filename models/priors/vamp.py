@@ -1,0 +1,52 @@
+r"""The VampPrior: a mixture of the guide's own posteriors at pseudo-inputs that are learnt (Tomczak & Welling, 2018).
+
+.. math:: p(z) = \frac{1}{K} \sum_k q_\phi(z | u_k)
+
+The prior that maximises the bound is the mean of the posteriors over the data. This one is a mean over K learnt points.
+"""
+
+__all__ = ["VampPrior"]
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+from pyro_vae.errors import InputError
+
+
+class VampPrior(nn.Module):
+    r"""Creates a prior that asks the run's guide for its posteriors.
+
+    The guide is used and not owned: it is no submodule, and its parameters stay with it, so that of the prior only
+    pseudo-inputs belong to the model. AEVB trains all of them together, as in the article. Wake-sleep's wake phase
+    moves the pseudo-inputs with the decoder and holds the guide still. An algorithm without a guide cannot use this
+    prior.
+
+    It differs from the article in that a sigmoid keeps pseudo-inputs in (0, 1), where the article clips them, and that
+    their logits start at draws from :math:`N(0, 1)` and have that distribution as their prior, as all weights have.
+
+    Arguments:
+        latent: The number of latent variables, those of the guide.
+        features: The number of pixels.
+        guide: A guide with a method `posterior(x)`.
+        components: The number of pseudo-inputs K.
+
+    Raises:
+        InputError: If the guide has no such method, or there are no pseudo-inputs.
+    """
+
+    def __init__(self, latent: int, features: int, guide: nn.Module, components: int = 50) -> None:
+        super().__init__()
+        if not (isinstance(components, int) and components >= 1):
+            raise InputError(f"components {components} is not possible: give a whole number from 1 on")
+        if not hasattr(guide, "posterior"):
+            raise InputError(f"--prior vamp needs a guide with a method posterior(x): {type(guide).__name__} has none")
+        self._guide: tuple[Any] = (guide,)  # in a tuple, torch does not see a submodule
+        self.logits = nn.Parameter(torch.randn(components, features))
+
+    def forward(self) -> dist.Distribution:
+        """Returns p(z), with event shape `(latent,)`."""
+        parts = self._guide[0].posterior(self.logits.sigmoid())
+        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits.new_zeros(len(self.logits))), parts)

@@ -1,0 +1,120 @@
+"""Runs side by side: paired differences, and what must not meet in one table."""
+
+import csv
+import io
+import json
+import math
+
+import pytest
+import torch
+
+from pyro_vae import Run, compare, train
+from pyro_vae.comparison import Comparison, Score
+from pyro_vae.evaluation import Marginal
+
+
+def _train(out, **settings):
+    train(out, progress=False, samples=300, hidden=5, **settings)
+
+
+@pytest.fixture
+def runs(cli):
+    _train("a")
+    _train("b", prior="mixture", optimizer="adam")
+
+
+def test_differences_are_paired(cli, runs):
+    # a = (1, 2, 3, 6) and b = (2, 2, 4, 6): differences (1, 0, 1, 0) with mean 1/2 and variance 1/3, whose mean has a
+    # standard error of sqrt(1/3) / 2, far below that of unpaired means.
+    opened = [Run.open(name) for name in "ab"]
+    values = [torch.tensor(v, dtype=torch.float64) for v in ([1, 2, 3, 6], [2, 2, 4, 6])]
+    scores = [Score(v, 0 * v, {"ais": Marginal(2 * v, 0 * v, {})}) for v in values]
+    comparison = Comparison(opened, "test", "relaxed", scores)
+    assert comparison.difference(0) == (0, 0)
+    assert comparison.difference(1) == pytest.approx((0.5, math.sqrt(1 / 3) / 2))
+    assert comparison.difference(1, "ais") == pytest.approx((1, math.sqrt(1 / 3)))
+    row = comparison.table()["runs"][1]
+    assert (row["bound"], row["difference"], row["ais"]["log_px"], row["ais"]["difference"]) == (3.5, 0.5, 7, 1)
+
+
+def test_compares_what_evaluate_says(cli, runs):
+    options = ("--limit", "20", "--particles", "30")
+    result = cli("compare", "a", "b", *options, "--json")
+    assert result.status == 0, result.err
+    table = json.loads(result.out)
+    assert (table["data"], table["measure"], table["datapoints"]) == ("digits", "relaxed", 20)
+    for row, name in zip(table["runs"], "ab", strict=True):
+        single = json.loads(cli("evaluate", name, *options, "--json").out)
+        assert (row["run"], row["bound"], row["bound_se"]) == (name, single["bound"], single["bound_se"])
+        for key, value in single["importance"].items():
+            assert row["importance"][key] == value
+    first, second = table["runs"]
+    assert second["prior"] == "mixture"
+    assert second["difference"] == pytest.approx(second["bound"] - first["bound"])
+    assert second["importance"]["difference_se"] > 0
+    (flat, other) = csv.DictReader(io.StringIO(cli("compare", "a", "b", *options, "--csv").out))
+    assert float(other["importance.log_px"]) == second["importance"]["log_px"]
+    assert flat["data"] == "digits"
+    shown = cli("compare", "a", "b", *options).out
+    assert "digits test, 20 datapoints, grey pixels, relaxed" in shown
+    assert f"{second['difference']:+.2f} ± {second['difference_se']:.2f}" in shown
+
+
+def test_the_values_of_each_datapoint_are_there_in_python(cli, runs):
+    comparison = compare([Run.open("a"), Run.open("b")], particles=30, limit=10)
+    bound, log_px = (comparison.scores[1].bound, comparison.scores[1].marginals["importance"].log_px)
+    assert bound.shape == log_px.shape == (10,)
+    assert comparison.difference(1, "importance").mean == pytest.approx(
+        (log_px - comparison.scores[0].marginals["importance"].log_px).mean().item()
+    )
+    single = compare([Run.open("a"), Run.open("b")], particles=1, limit=1).table()["runs"][1]
+    assert (single["bound_se"], single["difference_se"]) == (None, None)
+
+
+def test_dynamic_pixels_are_drawn_once_for_all(cli):
+    # The same run twice: were the pixels drawn anew for each, its values would differ.
+    _train("a", binarize="dynamic")
+    comparison = compare([Run.open("a"), Run.open("a")], particles=5, limit=10)
+    assert torch.equal(comparison.scores[0].bound, comparison.scores[1].bound)
+    assert comparison.measure == "mass"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"binarize": "threshold"}, "b has another binarisation than a, threshold and not none"),
+        ({"model": "discretized_logistic"}, "b has another measure than a, a mass and not a relaxed Bernoulli"),
+        ({"model": "beta"}, "b has another measure than a, a density and not a relaxed Bernoulli"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(cli, options, message):
+    _train("a")
+    _train("b", **options)
+    result = cli("compare", "a", "b")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert f"{message}: compare them in tables of their own" in result.err
+
+
+def test_other_data_are_refused(cli, tmp_path):
+    import numpy as np
+
+    _train("a")
+    np.save("x.npy", np.random.default_rng(0).random((500, 64)))
+    _train("b", data="x.npy")
+    result = cli("compare", "a", "b")
+    assert result.status == 2
+    assert "b has another data set than a, " in result.err
+    assert "compare needs two runs or more" in cli("compare", "a").err
+    assert "--json and --csv exclude each other" in cli("compare", "a", "b", "--json", "--csv").err
+
+
+def test_a_mass_is_told_in_bits_per_dimension(cli):
+    _train("a", model="discretized_logistic")
+    values = json.loads(cli("evaluate", "a", "--limit", "5", "--particles", "30", "--json").out)
+    assert values["measure"] == "mass"
+    # bits = -nats / (64 pixels * log 2)
+    assert values["bits_per_dim"] == pytest.approx(-values["bound"] / (64 * math.log(2)))
+    assert values["importance"]["bits_per_dim"] == pytest.approx(-values["importance"]["log_px"] / (64 * math.log(2)))
+    assert "bits_per_dim" in cli("evaluate", "a", "--limit", "5", "--particles", "30").out
+    _train("b", model="continuous_bernoulli")
+    assert "bits_per_dim" not in json.loads(cli("evaluate", "b", "--limit", "5", "--particles", "30", "--json").out)
