@@ -21,6 +21,20 @@ def test_the_readmes_model_trains(cli):
     assert cli("evaluate", "run", "--trust", "--limit", "5").status == 0
 
 
+def test_the_swap_from_start_to_end_is_one(cli):
+    text = (Path(__file__).parent.parent / "docs" / "swapping.md").read_text()
+    prior = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
+    Path("cauchy.py").write_text(prior)
+    tiny = ("--samples", "300", "--hidden", "5")
+    for options in (("--out", "a"), ("--prior", "cauchy.py", "--set", "prior.scale=0.3", "--out", "b")):
+        assert cli("train", *tiny, *options).status == 0
+    assert cli("compare", "a", "b", "--trust", "--limit", "5", "--particles", "30").status == 0
+    assert cli("manifold", "b", "--trust", "--grid", "3").status == 0
+    # And the mistake that the page shows is answered as it says.
+    Path("wrong.py").write_text(prior.replace(".to_event(1)", ""))
+    assert " ".join(cli("train", "--prior", "wrong.py", "--out", "c").err.split()) in text
+
+
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", README))))
 def test_the_readmes_links_lead_somewhere(path):
     assert (Path(__file__).parent.parent / path).exists()

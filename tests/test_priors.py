@@ -105,11 +105,12 @@ def test_learns_with_every_algorithm(name, inference):
             assembly.pair(settings, data)
         return
     model, guide = assembly.pair(settings, data)
-    before = copy.deepcopy(dict(model.p_z.named_parameters()))
+    own = {key: value for key, value in model.named_parameters() if "p_z." in key}
+    before = copy.deepcopy(own)
     learner = assembly.learner(settings, model, guide, data)
     learner.step()
     assert learner.loss.isfinite()
-    for key, parameter in model.p_z.named_parameters():
+    for key, parameter in own.items():
         assert not torch.equal(parameter, before[key]), key  # Adam moves whatever has a gradient
 
 
@@ -133,7 +134,7 @@ def test_every_estimator_is_right_where_x_tells_nothing_of_z(create, pixels):
 def test_the_analytic_kl_is_taken_where_pyro_has_one_and_is_the_sampled_one_in_the_mean(create, guide, pixels):
     model, q = create(guide=guide)
     _stir(model, q)
-    x, draws = pixels.first(4), 4000
+    x, draws = pixels.first(4), 1000
     try:
         kl_divergence(q.posterior(x), model.prior())
         known = True
