@@ -150,6 +150,11 @@ def train(
                 folder.create(path)
             folder.sweep(path)
             clock = _restore(run, learner) if resume else Clock()
+            # The last step may have led beyond the budget, which is then no reason to ask for more.
+            if resume and config.samples < min(clock.samples, Settings.of(written["settings"]).samples):
+                raise InputError(
+                    f"--samples {config.samples} is less than the {clock.samples} that the run has seen: give more"
+                )
             folder.write_record(path, record.describe(config, dataset, written))
             copy(files, path)
             _train(run, learner, clock, progress, signals)
@@ -222,8 +227,4 @@ def _restore(run: Run, learner: Learner) -> Clock:
     except Exception as error:  # whatever a foreign or damaged checkpoint may hold
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{run.path}/checkpoint.pt does not fit the run: {type(error).__name__}: {reason}") from error
-    if clock.samples > run.settings.samples:
-        raise InputError(
-            f"--samples {run.settings.samples} is less than the {clock.samples} that the run has seen: give more"
-        )
     return clock

@@ -146,6 +146,18 @@ def test_resume_of_a_finished_run_changes_nothing(cli):
     assert Path("run/metrics.csv").read_text() == before[1]
 
 
+def test_a_finished_run_whose_last_step_led_beyond_its_budget_is_resumed(cli):
+    # Minibatches of 70: 29 of them are 2,030 samples.
+    cli("train", *TINY, "--batch", "70", "--out", "run")
+    assert _last_samples("run") == "2030"
+    before = _weights("run")
+    assert cli("train", "--resume", "--out", "run").status == 0
+    assert _same(_weights("run"), before)
+    assert cli("train", "--resume", "--out", "run", "--samples", "1999").status == 2
+    assert cli("train", "--resume", "--out", "run", "--samples", "2100").status == 0
+    assert _last_samples("run") == "2100"
+
+
 def test_resume_takes_another_step_size_but_no_other_model(cli):
     cli("train", *TINY, "--out", "run")
     result = cli("train", "--resume", "--out", "run", "--latent", "3")
