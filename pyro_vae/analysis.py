@@ -14,6 +14,7 @@ from scipy.stats import kstest
 
 from pyro_vae import parts
 from pyro_vae.arviz_export import to_arviz, write
+from pyro_vae.bayesian import BayesianModel
 from pyro_vae.calibration import simulate
 from pyro_vae.criticism import activity, calibration, checks
 from pyro_vae.device import seeded
@@ -22,6 +23,7 @@ from pyro_vae.diagnostics import sampler
 from pyro_vae.errors import InputError
 from pyro_vae.folder import ANALYSIS, replace_file
 from pyro_vae.gaps import gaps
+from pyro_vae.loo import loo
 from pyro_vae.progress import Stages
 from pyro_vae.run import Run
 from pyro_vae.traced import worth_compiling
@@ -67,7 +69,8 @@ def analyze(
 ) -> Analysis:
     """Analyses a trained run and writes `draws.nc`, `summary.json`, `datapoints.csv` and `latents.csv`.
 
-    They go into the folder `analysis` of the run folder.
+    They go into the folder `analysis` of the run folder. Weights that are random variables are taken at their mean, and
+    the training data are left out one by one (see `pyro_vae.loo`).
 
     Arguments:
         run: The run.
@@ -95,10 +98,12 @@ def analyze(
     part = parts.find("marginal", marginal)
     options: dict[str, Any] = {"compile": compiled} if parts.takes(part, "compile") else {}
     estimator = parts.build("marginal", part, **options)
+    random_weights = isinstance(run.model, BayesianModel)
+    model: Any = run.model.mean if random_weights else run.model
     stages = Stages(progress)
     with stages.stage(f"drawing from the posterior of {len(x)} datapoints") as advance:
         tree = to_arviz(
-            run.model,
+            model,
             run.guide,
             x,
             chains=chains,
@@ -116,18 +121,17 @@ def analyze(
                 "samples": run.metrics[-1][0],
                 "inference": run.settings.inference,
                 "latent": run.settings.latent,
+                "weights": "at their mean" if random_weights else "trained",
             },
             advance=advance,
         )
     with stages.stage("diagnosing chains and guide"):
         found = [sampler(tree)] + ([guide_diagnostics(tree)] if run.guide is not None else [])
     with stages.stage(f"estimating log p(x) by {marginal}, and a Gaussian for each datapoint"):
-        found.append(gaps(run.model, run.guide, x, estimator, seed))
+        found.append(gaps(model, run.guide, x, estimator, seed))
     with stages.stage(f"calibrating on {_SIMULATIONS} simulated datapoints") as advance:
         some = x[np.arange(_SIMULATIONS) % len(x)]
-        pit = simulate(
-            run.model, run.guide, some, transitions=_TRANSITIONS, seed=seed, compile=compiled, advance=advance
-        )
+        pit = simulate(model, run.guide, some, transitions=_TRANSITIONS, seed=seed, compile=compiled, advance=advance)
     with stages.stage("comparing predictions with the data"):
         datapoints = xr.merge(found, join="override")
         latents, curve, rows = activity(tree), calibration(tree), checks(tree)
@@ -145,6 +149,9 @@ def analyze(
         "active_latents": int((latents["variance_of_mean"] > 0.01).sum()),
     }
     summary["calibration"] = {name: _uniform(values) for name, values in pit.items()}
+    if random_weights:
+        with stages.stage("leaving out training data"):
+            summary["loo"] = _loo(run, limit, seed)
     with stages.stage("writing"):
         folder = run.path / ANALYSIS
         folder.mkdir(exist_ok=True)
@@ -190,6 +197,19 @@ def _gaps(found: xr.Dataset) -> dict[str, Any]:
         values["gap"] = _number((log_px - found["bound"]).mean())
         values["amortisation_gap"] = _number((local - found["bound"]).mean())
     return values
+
+
+def _loo(run: Run, limit: int, seed: int) -> dict[str, Any]:
+    """The leave-one-out density of training data, in nats per datapoint, and what leaving out costs them."""
+    x = run.dataset.train.first(limit)
+    found = loo(run.model, run.guide, x, seed=seed)  # type: ignore[arg-type]
+    return {
+        "datapoints": len(x),
+        "elpd": found.elpd / len(x),
+        "se": found.se / len(x),
+        "lost": found.p / len(x),
+        "khat_over_0_7": _share(found.pareto_k > 0.7),
+    }
 
 
 def _error(curve: xr.Dataset) -> float | None:

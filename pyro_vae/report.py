@@ -128,7 +128,7 @@ def _settings(run: Run, about: dict[str, Any]) -> str:
     rows = {
         "data": f"{run.dataset.name}, {about['split']} split, the first {about['datapoints']:,} datapoints",
         "pixels": "grey" if about["binarize"] == "none" else about["binarize"],
-        "model": f"{about['model']}, {about['latent']} latent variables",
+        "model": f"{about['model']}, {about['latent']} latent variables, weights {about['weights']}",
         "guide": about["guide"] or "none",
         "trained by": f"{run.settings.inference}, {about['samples']:,} samples, test bound {test_bound:.2f} nats",
         "posterior draws": f"{about['chains']} chains of {about['draws']:,} after {about['warmup']:,} transitions",

@@ -33,7 +33,7 @@ def findings(summary: dict[str, Any]) -> list[Finding]:
             *_guide(summary["guide"], summary["gaps"]),
             _ranks("The guide", "guide", summary["calibration"]["guide"]),
         ]
-    return [*found, *_fit(summary["fit"], summary["run"])]
+    return [*found, *_fit(summary["fit"], summary["run"]), *([_loo(summary["loo"])] if "loo" in summary else [])]
 
 
 def _sampler(s: dict[str, Any]) -> list[Finding]:
@@ -104,6 +104,20 @@ def _gap(gaps: dict[str, Any]) -> Finding:
     if amortisation > approximation:
         return Finding("guide", "fair", text, "A larger guide (more --hidden) or longer training has most to give.")
     return Finding("guide", "fair", text, "A more flexible family of guides has most to give.")
+
+
+def _loo(loo: dict[str, Any]) -> Finding:
+    share = loo["khat_over_0_7"]
+    text = (
+        f"Left out one by one, {loo['datapoints']:,} training datapoints have {loo['elpd']:.2f} nats (s.e. "
+        f"{loo['se']:.2f}), {loo['lost']:.2f} less than they have within the data, averaged over the weights; k-hat "
+        f"exceeds 0.7 for {share:.0%} of them."
+    )
+    if share < 0.05:
+        return Finding("fit", "good", text)
+    return Finding(
+        "fit", "fair", text, "Judge the weights by test data: leaving out data by PSIS is not to be trusted."
+    )
 
 
 def _fit(fit: dict[str, Any], run: dict[str, Any]) -> list[Finding]:
