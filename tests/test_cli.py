@@ -454,9 +454,9 @@ def _array(name, array):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "--model", "nope"), "--model nope is unknown: choose from bernoulli, gaussian"),
-        (("train", "--guide", "nope"), "--guide nope is unknown: choose from gaussian"),
-        (("train", "--prior", "nope"), "--prior nope is unknown: choose from normal"),
+        (("train", "--model", "nope"), "--model nope is unknown: choose from bernoulli, beta, categorical"),
+        (("train", "--guide", "nope"), "--guide nope is unknown: choose from flow, full_rank, gaussian"),
+        (("train", "--prior", "nope"), "--prior nope is unknown: choose from flow, laplace"),
         (("train", "--inference", "nope"), "--inference nope is unknown: choose from aevb, full_vb, mcem, wake_sleep"),
         (("train", "--model", "nope.py"), "--model nope.py cannot be read: No such file"),
         (("train", "--data", "nope"), "--data nope is unknown: choose from digits, mnist, frey"),
@@ -470,7 +470,10 @@ def _array(name, array):
         (("train", "--device", "cuda:7"), "--device cuda:7 is not there"),
         (("train", "--device", "gpu"), "--device gpu is unknown: choose from auto, cpu, cuda"),
         (("train", "--set", "latent=3"), "--set latent=3 is not PART.KEY=VALUE"),
-        (("train", "--set", "model.depth=3"), "--set model.depth is unknown: BernoulliModel takes hidden, prior"),
+        (
+            ("train", "--set", "model.layers=3"),
+            "--set model.layers is unknown: BernoulliModel takes hidden, prior, depth, activation",
+        ),
         (("train", "--set", "inference.L=3"), "--set inference.L is unknown: AEVB takes batch, step_size"),
         (("train", "--set", "model.hidden=-3"), "BernoulliModel cannot be built"),
         (("train", "--set", "inference.kl=analytic"), "--set inference.kl is a setting of every run: give --kl"),
