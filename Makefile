@@ -28,7 +28,7 @@ demo: install ## train a VAE on digits, evaluate it, and draw what it has learnt
 
 .PHONY: test
 test: install ## run the tests, as many at a time as there are cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: bench
 bench: install ## measure what a step costs, beside Pyro, torch and NumPyro, into docs/results/benchmark
