@@ -2,7 +2,7 @@
 
     python tests/soak.py --record docs/results/soak.md
 
-takes some twenty minutes on two cores. It is no part of `make test`, which kills runs a few times only. Every fifth
+takes about half an hour on two busy cores. It is no part of `make test`, which kills runs a few times only. Every fifth
 process is a fresh interpreter; the others are forks of one that has only imported the libraries, to save their start.
 """
 
