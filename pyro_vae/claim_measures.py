@@ -23,6 +23,7 @@ from pyro_vae.folder import read_metrics
 from pyro_vae.grid import STEP_SIZES, Cell, train_all
 from pyro_vae.run import Run
 from pyro_vae.tables import read_table, write_table
+from pyro_vae.workers import Workers
 
 _COLUMNS = ("claim", "quantity", "value")
 
@@ -38,7 +39,7 @@ class _Place(NamedTuple):
 
     out: Path
     samples: int
-    jobs: int | None
+    workers: Workers | None
     data_dir: str | None
 
     def run(self, panel: str, algorithm: str) -> Run:
@@ -52,7 +53,9 @@ class _Place(NamedTuple):
 
     def bounds(self, cells: list[Cell], folder: str) -> list[float]:
         """Trains small runs and returns their last test bounds."""
-        folders, failures = train_all(cells, self.samples, self.out / folder, jobs=self.jobs, data_dir=self.data_dir)
+        folders, failures = train_all(
+            cells, self.samples, self.out / folder, workers=self.workers, data_dir=self.data_dir
+        )
         if failures:
             raise RunError("; ".join(failures.values()))
         return [read_metrics(folders[cell])[-1][3] for cell in cells]
@@ -63,20 +66,20 @@ def read_measures(out: Path) -> list[dict[str, Any]]:
     return read_table(out / "measures.csv", _COLUMNS, ("claim", "quantity"))
 
 
-def measure(out: Path, samples: int, jobs: int | None = None, data_dir: str | None = None) -> Path:
+def measure(out: Path, samples: int, workers: Workers | None = None, data_dir: str | None = None) -> Path:
     """Measures what is not in `measures.csv` yet, and leaves out what runs are missing for.
 
     Arguments:
         out: The folder of the figures' runs, and of the small runs.
         samples: The budget of the small runs.
-        jobs: How many of them are trained at a time.
+        workers: What trains them, a process of this machine per core if omitted.
         data_dir: The folder of the data sets.
 
     Returns:
         The table.
     """
     rows = read_measures(out)
-    place = _Place(out, samples, jobs, data_dir)
+    place = _Place(out, samples, workers, data_dir)
     for claim, quantities in _MEASURES.items():
         if not any(row["claim"] == claim for row in rows):
             with suppress(_NoRun), seeded(0, torch.device("cpu")):

@@ -11,6 +11,7 @@ from pyro_vae.claim_measures import measure, read_measures
 from pyro_vae.folder import replace_file
 from pyro_vae.paper import PANELS, paper_values, read_values
 from pyro_vae.tables import write_table
+from pyro_vae.workers import Workers
 
 COLUMNS = ("claim", "statement", "metric", "paper", "ours", "holds")
 
@@ -76,14 +77,14 @@ class Claim:
 
 
 def claims(
-    out: Path, samples: int = 1_000_000, jobs: int | None = None, data_dir: str | None = None
+    out: Path, samples: int = 1_000_000, workers: Workers | None = None, data_dir: str | None = None
 ) -> tuple[list[dict[str, str]], list[Path]]:
     """Judges every claim by the tables in a folder, after measuring what they do not say yet.
 
     Arguments:
         out: The folder of `figure2.csv`, `figure3.csv` and their runs.
         samples: The budget of the small runs that some claims need.
-        jobs: How many of them are trained at a time.
+        workers: What trains them, a process of this machine per core if omitted.
         data_dir: The folder of the data sets.
 
     Returns:
@@ -92,7 +93,7 @@ def claims(
     Raises:
         RunError: If a small run failed.
     """
-    measured = measure(out, samples, jobs, data_dir)
+    measured = measure(out, samples, workers, data_dir)
     rows = judge(read_values(out / "figure2.csv"), read_values(out / "figure3.csv"), read_measures(out))
     table = write_table(rows, COLUMNS, out / "claims.csv")
     lines = [COLUMNS, ["---"] * len(COLUMNS), *(row.values() for row in rows)]

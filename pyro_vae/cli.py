@@ -22,6 +22,7 @@ from pyro_vae.settings import COMPILE, PARTS, Options, Settings, read_toml, whol
 
 if TYPE_CHECKING:
     from pyro_vae.run import Run
+    from pyro_vae.workers import Workers
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -412,9 +413,29 @@ def _rerun_options(samples: str) -> Callable[[Callable[..., Any]], Callable[...,
     jobs = click.option(
         "--jobs", metavar="N", callback=_whole(1000), help="runs trained at a time  [default: one per core]"
     )
+    ray = click.option(
+        "--ray",
+        metavar="local|auto|HOST:PORT",
+        help="train on Ray: a new cluster here, the one found here, or that one",
+    )
+    cpus = click.option("--cpus", metavar="N", callback=_whole(1000), help="on Ray: cores of each run  [default: 1]")
+    gpus = click.option("--gpus", type=click.FloatRange(0, 64), help="on Ray: GPUs of each run, 0.25 for example")
     folder = click.option("--out", type=out, default="runs/paper", show_default=True, help="folder of runs and results")
     data = click.option("--data-dir", metavar="DIR", help="folder of the data sets")
-    return lambda command: budget(jobs(folder(data(command))))
+    return lambda command: budget(jobs(ray(cpus(gpus(folder(data(command)))))))
+
+
+def _workers(jobs: int | None, ray: str | None, cpus: int | None, gpus: float | None) -> "Workers":
+    """Reads where a grid is to be trained."""
+    from pyro_vae.workers import Local, OnRay
+
+    if ray is None:
+        if cpus is not None or gpus is not None:
+            raise InputError("--cpus and --gpus are for runs on Ray: give --ray as well, or --jobs alone")
+        return Local(jobs)
+    if jobs is not None:
+        raise InputError(f"--jobs {jobs} means nothing on Ray: give --cpus, the cores of each run")
+    return OnRay(ray, cpus or 1, gpus or 0.0)
 
 
 def _comparison_options(algorithms: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -437,53 +458,71 @@ def _comparison_options(algorithms: str) -> Callable[[Callable[..., Any]], Calla
     "--panels", multiple=True, metavar="DATA:LATENT,...", help="mnist:3,20 frey:10, for example  [default: all]"
 )
 @click.argument("more", nargs=-1, metavar="")
-def figure2(panels: tuple[str, ...], more: tuple[str, ...], algorithms: list[str], out: Path, **options: Any) -> None:
+def figure2(
+    panels: tuple[str, ...],
+    more: tuple[str, ...],
+    algorithms: list[str],
+    out: Path,
+    samples: int,
+    seeds: int,
+    data_dir: str | None,
+    **where: Any,
+) -> None:
     """The lower bound of AEVB and of wake-sleep over training samples."""
     if more and not panels:
         raise InputError(f"{more[0]} is not expected: give --panels before it")
     from pyro_vae import paper
 
-    _print(paper.figure2(out, paper.panels([*panels, *more]), algorithms, **options))
+    chosen = paper.panels([*panels, *more])
+    _print(paper.figure2(out, chosen, algorithms, samples, seeds, _workers(**where), data_dir))
 
 
 @paper.command()
 @_rerun_options("6e7")
 @_comparison_options("aevb,wake_sleep,mcem")
 @click.option("--train-sizes", default="1000,50000", show_default=True, help="numbers of training datapoints")
-def figure3(train_sizes: str, algorithms: list[str], out: Path, **options: Any) -> None:
+def figure3(
+    train_sizes: str,
+    algorithms: list[str],
+    out: Path,
+    samples: int,
+    seeds: int,
+    data_dir: str | None,
+    **where: Any,
+) -> None:
     """The marginal likelihood reached by three algorithms, with few and with many training datapoints."""
     sizes = [whole("train_sizes", text, most=50_000) for text in train_sizes.replace(",", " ").split()]
     from pyro_vae import paper
 
-    _print(paper.figure3(out, sizes, algorithms, **options))
+    _print(paper.figure3(out, sizes, algorithms, samples, seeds, _workers(**where), data_dir))
 
 
 @paper.command()
 @_rerun_options("1e7")
-def figure4(out: Path, **options: Any) -> None:
+def figure4(out: Path, samples: int, data_dir: str | None, **where: Any) -> None:
     """Manifolds learnt with two latent variables."""
     from pyro_vae import paper
 
-    _print(paper.figure4(out, **options))
+    _print(paper.figure4(out, samples, _workers(**where), data_dir))
 
 
 @paper.command()
 @_rerun_options("1e7")
-def figure5(out: Path, **options: Any) -> None:
+def figure5(out: Path, samples: int, data_dir: str | None, **where: Any) -> None:
     """Samples from models with 2 to 20 latent variables."""
     from pyro_vae import paper
 
-    _print(paper.figure5(out, **options))
+    _print(paper.figure5(out, samples, _workers(**where), data_dir))
 
 
 @paper.command()
 @_rerun_options("1e6")
-def claims(out: Path, **options: Any) -> None:
+def claims(out: Path, samples: int, data_dir: str | None, **where: Any) -> None:
     """Judge the paper's claims by the figures' tables, and measure what else they need."""
     from pyro_vae import claims
     from pyro_vae.progress import print_claims
 
-    rows, written = claims.claims(out, **options)
+    rows, written = claims.claims(out, samples, _workers(**where), data_dir)
     print_claims(rows)
     _print(written)
 

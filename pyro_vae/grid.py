@@ -1,4 +1,4 @@
-"""A grid of runs: each an ordinary run folder, trained in processes, several at a time.
+"""A grid of runs: each an ordinary run folder, trained by workers, several at a time.
 
 What is there already is not done again, so that a grid that was interrupted goes on where it was.
 """
@@ -6,10 +6,6 @@ What is there already is not done again, so that a grid that was interrupted goe
 __all__ = ["STEP_SIZES", "Cell", "marginals", "train_all"]
 
 import json
-import os
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -22,9 +18,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pyro_vae.errors import InputError, Interrupted, RunError
 from pyro_vae.folder import read_metrics
+from pyro_vae.lock import released
 from pyro_vae.signals import collected
 from pyro_vae.tables import read_table, write_table
 from pyro_vae.training import schedule
+from pyro_vae.workers import Local, WorkerLost, Workers
 
 STEP_SIZES = (0.01, 0.02, 0.1)
 """What the paper chooses Adagrad's global step size from, by the first iterations on the training set (Section 5)."""
@@ -32,6 +30,8 @@ STEP_SIZES = (0.01, 0.02, 0.1)
 _PILOT = 100_000
 # The first datapoints of each split, on which the paper estimates the marginal likelihood (Appendix E).
 _EVALUATED = 1000
+# How many workers a run may lose before it counts as failed.
+_LIVES = 5
 _MARGINALS = ("samples", "split", "log_px", "se", "khat_over_0_7")
 
 
@@ -73,7 +73,7 @@ def train_all(
     samples: int,
     out: Path,
     *,
-    jobs: int | None = None,
+    workers: Workers | None = None,
     data_dir: str | None = None,
     stages: Sequence[int] = (),
 ) -> tuple[dict[Cell, Path], dict[Cell, str]]:
@@ -87,7 +87,7 @@ def train_all(
         cells: The runs.
         samples: The budget of each, in datapoint evaluations.
         out: The folder of the run folders.
-        jobs: How many run at a time, as many as there are cores if omitted. They share the cores.
+        workers: What trains them, a process of this machine per core if omitted.
         data_dir: The folder of the data sets.
         stages: After how many samples to estimate the marginal likelihood.
 
@@ -97,15 +97,14 @@ def train_all(
     Raises:
         Interrupted: If a signal ended it, after checkpoints.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = min(jobs or cores, len(cells))
+    workers = Local() if workers is None else workers
     out.mkdir(parents=True, exist_ok=True)
     folders: dict[Cell, Path] = {}
     failures: dict[Cell, str] = {}
     with collected() as signals, _Display(cells, samples, out) as display:
-        processes = _Processes(out, data_dir, max(1, cores // jobs))
-        with ThreadPoolExecutor(jobs) as pool:
-            trained = {pool.submit(_train, cell, samples, stages, processes, display.note): cell for cell in cells}
+        commands = _Commands(out, data_dir, workers)
+        with ThreadPoolExecutor(workers.share(len(cells))) as pool:
+            trained = {pool.submit(_train, cell, samples, stages, commands, display.note): cell for cell in cells}
             pending = set(trained)
             while pending:
                 ended, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -121,7 +120,7 @@ def train_all(
                     else:
                         display.note(f"{folders[cell].name}: test bound {read_metrics(folders[cell])[-1][3]:.2f}")
                 if signals:
-                    processes.stop()
+                    workers.stop()
                     pool.shutdown(cancel_futures=True)
                     raise Interrupted(signals[0])
     return {cell: folders[cell] for cell in cells if cell in folders}, failures
@@ -140,26 +139,38 @@ def marginals(folder: Path) -> list[dict[str, Any]]:
     return read_table(folder / "marginals.csv", _MARGINALS, ("split",))
 
 
-def _train(
-    cell: Cell, samples: int, stages: Sequence[int], processes: "_Processes", note: Callable[[str], None]
+def _train(cell: Cell, samples: int, stages: Sequence[int], commands: "_Commands", note: Callable[[str], None]) -> Path:
+    """Trains a run, as often as its worker is lost from where it has come to."""
+    for _ in range(_LIVES):
+        try:
+            return _advance(cell, samples, stages, commands, note)
+        except WorkerLost as error:
+            note(f"{cell.name(cell.step_sizes[0])}: {error}, it goes on from its last checkpoint")
+            for step_size in cell.step_sizes:
+                released(commands.out / cell.name(step_size))  # a lost worker may live on for a moment
+    raise RunError(f"{cell.name(cell.step_sizes[0])}: it has lost {_LIVES} workers")
+
+
+def _advance(
+    cell: Cell, samples: int, stages: Sequence[int], commands: "_Commands", note: Callable[[str], None]
 ) -> Path:
-    best = _best(cell, min(_PILOT, samples), processes, note)
+    best = _best(cell, min(_PILOT, samples), commands, note)
     for stage in sorted({*stages, samples}):
-        if reason := processes.advance(cell, best, stage):
+        if reason := commands.advance(cell, best, stage):
             raise RunError(f"{cell.name(best)}: {reason}")
         if stage in stages:
-            processes.estimate(cell, best, stage)
-    return processes.out / cell.name(best)
+            commands.estimate(cell, best, stage)
+    return commands.out / cell.name(best)
 
 
-def _best(cell: Cell, pilot: int, processes: "_Processes", note: Callable[[str], None]) -> float:
+def _best(cell: Cell, pilot: int, commands: "_Commands", note: Callable[[str], None]) -> float:
     """Returns the step size with the highest bound on the training data after the first samples."""
     if len(cell.step_sizes) == 1:
         return cell.step_sizes[0]
     bounds: dict[float, float] = {}
     for step_size in cell.step_sizes:
-        if (reason := processes.advance(cell, step_size, pilot)) is None:
-            rows = read_metrics(processes.out / cell.name(step_size))
+        if (reason := commands.advance(cell, step_size, pilot)) is None:
+            rows = read_metrics(commands.out / cell.name(step_size))
             bounds[step_size] = next(row[2] for row in rows if row[0] >= pilot)
         else:
             note(f"{cell.name(step_size)} is dropped: {reason}")
@@ -168,15 +179,11 @@ def _best(cell: Cell, pilot: int, processes: "_Processes", note: Callable[[str],
     return max(bounds, key=lambda step_size: bounds[step_size])
 
 
-class _Processes:
-    """The processes of a grid, and what each of them is asked to do."""
+class _Commands:
+    """What the runs of a grid are asked to do."""
 
-    def __init__(self, out: Path, data_dir: str | None, threads: int) -> None:
-        self.out, self.data_dir = out, data_dir
-        # Two processes with two threads each on two cores would wait for each other's threads most of the time.
-        self.environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-        self.running: set[subprocess.Popen[bytes]] = set()
-        self.lock, self.stopped = threading.Lock(), False
+    def __init__(self, out: Path, data_dir: str | None, workers: Workers) -> None:
+        self.out, self.data_dir, self.workers = out, data_dir, workers
 
     def advance(self, cell: Cell, step_size: float, samples: int) -> str | None:
         """Trains a run up to a budget, as far as that is not done. Returns why it diverged, if it did."""
@@ -216,33 +223,14 @@ class _Processes:
     def _run(self, folder: Path, *arguments: str) -> tuple[int, str]:
         """Runs a command to its end. Returns its exit status, and its output or the last line of its log."""
         where = () if self.data_dir is None else ("--data-dir", self.data_dir)
-        with folder.with_name(f"{folder.name}.log").open("a+b") as log:
-            with self.lock:
-                if self.stopped:
-                    raise RunError(f"{folder.name}: interrupted")
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "pyro_vae", *arguments, *where],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    env=self.environment,
-                    start_new_session=True,  # a Ctrl-C is for this process, which passes it on
-                )
-                self.running.add(process)
-            output, _ = process.communicate()
-            with self.lock:
-                self.running.discard(process)
-            if process.returncode != 0:
-                log.seek(0)
-                output = log.read().strip().rpartition(b"\n")[2].removeprefix(b"pyro-vae: ")
-        return process.returncode, output.decode(errors="replace")
-
-    def stop(self) -> None:
-        """Lets the processes write their checkpoints and end, and starts no more."""
-        with self.lock:
-            self.stopped = True
-            for process in self.running:
-                process.terminate()
+        log = folder.with_name(f"{folder.name}.log")
+        try:
+            status, output = self.workers.run([*arguments, *where], log)
+        except RunError as error:
+            raise RunError(f"{folder.name}: {error}") from error
+        if status != 0:
+            output = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+        return status, output.removeprefix("pyro-vae: ")
 
 
 def _diverged(folder: Path) -> Path:

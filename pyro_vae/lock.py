@@ -1,6 +1,6 @@
 """One training process in a run folder at a time."""
 
-__all__ = ["locked"]
+__all__ = ["locked", "released"]
 
 import fcntl
 import logging
@@ -8,8 +8,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 
 from pyro_vae.errors import InputError
+
+# A process whose machine is given up for lost ends within this many seconds, or is not going to.
+_PATIENCE = 60
 
 _logger = logging.getLogger("pyro_vae")
 
@@ -39,3 +43,14 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError as error:  # a network file system without locks
             _logger.warning("%s cannot be locked (%s): let no other process train in it", folder, error.strerror)
         yield
+
+
+def released(folder: Path) -> None:
+    """Waits until no process trains in a run folder, a minute at most."""
+    end = monotonic() + _PATIENCE
+    while folder.is_dir() and monotonic() < end:
+        try:
+            with locked(folder):
+                return
+        except InputError:
+            sleep(0.5)

@@ -26,6 +26,7 @@ from pyro_vae.folder import read_metrics
 from pyro_vae.grid import STEP_SIZES, Cell, marginals, train_all
 from pyro_vae.run import Run
 from pyro_vae.tables import read_table, write_table
+from pyro_vae.workers import Workers
 
 PANELS = {"mnist": (3, 5, 10, 20, 200), "frey": (2, 5, 10, 20)}
 """The panels of Figure 2: numbers of latent variables by data set."""
@@ -99,7 +100,7 @@ def figure2(
     algorithms: Sequence[str],
     samples: int,
     seeds: int,
-    jobs: int | None = None,
+    workers: Workers | None = None,
     data_dir: str | None = None,
 ) -> list[Path]:
     """Reruns Figure 2: the bound of AEVB and of wake-sleep over the training samples seen.
@@ -110,7 +111,7 @@ def figure2(
         algorithms: The algorithms.
         samples: The budget of each run.
         seeds: The number of seeds.
-        jobs: How many runs are trained at a time.
+        workers: What trains them, a process of this machine per core if omitted.
         data_dir: The folder of the data sets.
 
     Returns:
@@ -126,7 +127,7 @@ def figure2(
         for algorithm in algorithms
         for seed in range(seeds)
     ]
-    folders, failures = _train(cells, samples, out / "figure2", jobs, data_dir)
+    folders, failures = _train(cells, samples, out / "figure2", workers, data_dir)
     rows = [
         _row("2", f"{cell.data}:{cell.latent}", cell, split, row[0], row[column], row[1])
         for cell, folder in folders.items()
@@ -147,7 +148,7 @@ def figure3(
     algorithms: Sequence[str],
     samples: int,
     seeds: int,
-    jobs: int | None = None,
+    workers: Workers | None = None,
     data_dir: str | None = None,
 ) -> list[Path]:
     """Reruns Figure 3: the marginal likelihood of the first 1,000 datapoints of each split, for three algorithms.
@@ -174,7 +175,7 @@ def figure3(
         for seed in range(seeds)
     ]
     stages = sorted({*(stage for stage in STAGES if stage < samples), samples})
-    folders, failures = _train(cells, samples, out / "figure3", jobs, data_dir, stages)
+    folders, failures = _train(cells, samples, out / "figure3", workers, data_dir, stages)
     rows = [
         _row("3", f"N={cell.train_size}", cell, row["split"], row["samples"], row["log_px"], seconds[row["samples"]])
         for cell, folder in folders.items()
@@ -188,27 +189,27 @@ def figure3(
     return written
 
 
-def figure4(out: Path, samples: int, jobs: int | None = None, data_dir: str | None = None) -> list[Path]:
+def figure4(out: Path, samples: int, workers: Workers | None = None, data_dir: str | None = None) -> list[Path]:
     """Reruns Figure 4: the learnt manifolds of models with two latent variables, 20 x 20 digits and 10 x 10 faces.
 
     Arguments are those of `figure2`.
     """
     sides = {"mnist": 20, "frey": 10}
     cells = [_cell(data, 2, "aevb", 0) for data in sides]
-    folders, failures = _train(cells, samples, out / "figure2", jobs, data_dir)
+    folders, failures = _train(cells, samples, out / "figure2", workers, data_dir)
     runs = {sides[cell.data]: Run.open(folder, data_dir=data_dir) for cell, folder in folders.items()}
     written = [paper_figures.figure4(runs, out / "figure4.png")] if runs else []
     _require_all(failures, written)
     return written
 
 
-def figure5(out: Path, samples: int, jobs: int | None = None, data_dir: str | None = None) -> list[Path]:
+def figure5(out: Path, samples: int, workers: Workers | None = None, data_dir: str | None = None) -> list[Path]:
     """Reruns Figure 5: samples from models of MNIST with 2, 5, 10 and 20 latent variables.
 
     Arguments are those of `figure2`.
     """
     cells = [_cell("mnist", latent, "aevb", 0) for latent in (2, 5, 10, 20)]
-    folders, failures = _train(cells, samples, out / "figure2", jobs, data_dir)
+    folders, failures = _train(cells, samples, out / "figure2", workers, data_dir)
     runs = [Run.open(folders[cell], data_dir=data_dir) for cell in cells if cell in folders]
     written = [paper_figures.figure5(runs, out / "figure5.png")] if runs else []
     _require_all(failures, written)
@@ -238,13 +239,13 @@ def _train(
     cells: Sequence[Cell],
     samples: int,
     out: Path,
-    jobs: int | None,
+    workers: Workers | None,
     data_dir: str | None,
     stages: Sequence[int] = (),
 ) -> tuple[dict[Cell, Path], dict[Cell, str]]:
     for data in {cell.data: None for cell in cells}:
         load_data(data, folder=data_dir)  # what is missing is said, or fetched, before the long part
-    return train_all(cells, samples, out, jobs=jobs, data_dir=data_dir, stages=stages)
+    return train_all(cells, samples, out, workers=workers, data_dir=data_dir, stages=stages)
 
 
 def _require_all(failures: dict[Cell, str], written: Sequence[Path]) -> None:

@@ -14,6 +14,7 @@ from pyro_vae.folder import read_metrics
 from pyro_vae.grid import Cell, marginals, train_all
 from pyro_vae.paper import PANELS, figure2, figure3, figure4, figure5, panels, paper_values
 from pyro_vae.run import Run, train
+from pyro_vae.workers import Local
 
 TINY = ("--hidden", "8", "--batch", "20")
 
@@ -54,24 +55,24 @@ def _written(out):
 def test_a_grid_takes_the_best_step_goes_on_and_does_nothing_twice(tmp_path, capfd):
     # A step of 1e30 leaves the loss without a finite value.
     cells = [Cell("digits", 2, "aevb", 0, TINY, step_sizes=(0.001, 0.1, 1e30))]
-    folders, failures = train_all(cells, 3000, tmp_path, jobs=2)
+    folders, failures = train_all(cells, 3000, tmp_path, workers=Local(2))
     assert failures == {}
     assert folders == {cells[0]: tmp_path / "digits-2-aevb-0.1-0"}
     bounds = {step: read_metrics(tmp_path / cells[0].name(step))[-1][2] for step in (0.001, 0.1)}
     assert bounds[0.1] > bounds[0.001]
     assert "digits-2-aevb-1e+30-0 is dropped: the " in capfd.readouterr().err
     before = _written(tmp_path)
-    assert train_all(cells, 3000, tmp_path, jobs=2) == (folders, {})
+    assert train_all(cells, 3000, tmp_path, workers=Local(2)) == (folders, {})
     assert _written(tmp_path) == before
     # `pilot` of 100,000 samples or less: a larger budget tries the steps further before one of them goes on.
-    train_all(cells, 4000, tmp_path, jobs=2)
+    train_all(cells, 4000, tmp_path, workers=Local(2))
     assert read_metrics(folders[cells[0]])[-1][0] == 4000
 
 
 def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path):
     good = Cell("digits", 2, "aevb", 0, TINY, step_sizes=(0.1,))
     bad = Cell("digits", 2, "aevb", 1, ("--batch", "100000"), step_sizes=(0.1,))
-    folders, failures = train_all([bad, good], 2500, tmp_path, jobs=2)
+    folders, failures = train_all([bad, good], 2500, tmp_path, workers=Local(2))
     assert list(folders) == [good]
     assert "--batch 100000 is more than the" in failures[bad]
 
