@@ -72,7 +72,7 @@ def test_what_fails_on_a_worker_is_reported(cluster, tmp_path):
 
 def test_a_signal_ends_tasks_after_checkpoints(cluster, tmp_path, monkeypatch):
     signals: list[int] = []
-    monkeypatch.setattr("pyro_vae.grid.collected", partial(_yielding, signals))
+    monkeypatch.setattr("pyro_vae.grid.collected", partial(_Given, signals))
     folder = tmp_path / CELLS[0].name(0.1)
     watch = threading.Thread(
         target=lambda: (_wait(lambda: (folder / "checkpoint.pt").exists()), time.sleep(1), signals.append(15))
@@ -83,7 +83,7 @@ def test_a_signal_ends_tasks_after_checkpoints(cluster, tmp_path, monkeypatch):
     assert "interrupted: go on by --resume" in folder.with_name(f"{folder.name}.log").read_text()
 
 
-class _yielding:
+class _Given:
     """A context with the signals that have come."""
 
     def __init__(self, signals):
