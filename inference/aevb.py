@@ -23,9 +23,9 @@ import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
+from pyro_vae import ranks
 from pyro_vae.checks import check_pair
 from pyro_vae.data import Split
-from pyro_vae.device import generator_state, set_generator_state
 from pyro_vae.elbo import elbo, evaluation_mode, isolated, iwae
 from pyro_vae.errors import InputError
 from pyro_vae.settings import KL
@@ -57,6 +57,8 @@ class AEVB:
         InputError: If model and guide do not fit each other or the data.
     """
 
+    runs_on_ranks = True
+
     def __init__(
         self,
         model: nn.Module,
@@ -74,7 +76,8 @@ class AEVB:
     ) -> None:
         self.model, self.guide, self.data = model, guide, data
         self.batch, self.particles, self.kl, self.objective = batch, particles, kl, objective
-        sites = check_pair(model, guide, data.first(batch))
+        self.share = ranks.share(batch)
+        sites = check_pair(model, guide, data.first(self.share))
         self.reparameterized = all(site["fn"].has_rsample for site in sites.values())
         if kl not in KL:
             raise InputError(f"kl {kl} is unknown: choose from {', '.join(KL)}")
@@ -94,11 +97,12 @@ class AEVB:
             (model, guide),
             optimizer=optimizer,
             step_size=step_size,
-            share=batch / len(data),
+            share=batch / data.total,
             weight_prior=weight_prior,
             compile=compile,
         )
         self.loss = torch.zeros((), device=data.device)
+        ranks.draw_apart()
 
     @property
     def settled(self) -> bool:
@@ -112,29 +116,29 @@ class AEVB:
             Its cost in datapoint evaluations, the size of the minibatch.
         """
         (loss,) = self.update(self.data.values)
-        self.loss = loss / self.batch
+        self.loss = loss / self.share
         return self.batch
 
     def _loss(self, values: Tensor) -> tuple[Tensor]:
         """The negative objective, summed over a minibatch, in nats."""
-        x = self.data.minibatch(self.batch, values)
+        x = self.data.minibatch(self.share, values)
         if self.objective == "iwae":
-            return (-iwae(self.model, self.guide, x, self.particles).sum(),)
-        if self.reparameterized:
-            bounds = elbo(self.model, self.guide, x, self.particles, analytic_kl=self.kl == "analytic")
-            return (-bounds.sum(),)
-        # Guides that cannot be reparameterised need the score function, which Pyro's own estimator adds.
-        estimator = Trace_ELBO(self.particles, max_plate_nesting=1, vectorize_particles=self.particles > 1)
-        return (estimator.differentiable_loss(self.model, self.guide, x),)
+            loss = -iwae(self.model, self.guide, x, self.particles).sum()
+        elif self.reparameterized:
+            loss = -elbo(self.model, self.guide, x, self.particles, analytic_kl=self.kl == "analytic").sum()
+        else:  # guides that cannot be reparameterised need the score function, which Pyro's own estimator adds
+            estimator = Trace_ELBO(self.particles, max_plate_nesting=1, vectorize_particles=self.particles > 1)
+            loss = estimator.differentiable_loss(self.model, self.guide, x)
+        return (loss * self.data.weight,)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that the learner's next step depends on, besides its modules and data."""
         return {
             "update": self.update.state_dict(),
-            "generators": generator_state(self.data.device),
+            "generators": ranks.generator_state(self.data.device),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Sets what `state_dict` returned."""
         self.update.load_state_dict(state["update"])
-        set_generator_state(state["generators"], self.data.device)
+        ranks.set_generator_state(state["generators"], self.data.device)

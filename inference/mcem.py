@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyro_vae import ranks
 from pyro_vae.checks import check_pair
 from pyro_vae.data import Split
-from pyro_vae.device import generator_state, set_generator_state
 from pyro_vae.elbo import isolated
 from pyro_vae.errors import InputError
 from pyro_vae.hmc import HMC
@@ -52,7 +52,7 @@ class MCEM:
         InputError: If the model does not fit the data, or the data change from reading to reading.
     """
 
-    uses_guide = False
+    uses_guide, runs_on_ranks = False, True
 
     def __init__(
         self,
@@ -71,32 +71,40 @@ class MCEM:
     ) -> None:
         if data.dynamic:
             raise InputError("mcem needs data that stay as they are: give --binarize static, threshold or none")
-        self.block = len(data) if block is None else block
+        self.block = data.total if block is None else block
         for name, value in (("leapfrogs", leapfrogs), ("updates", updates), ("block", self.block)):
-            if not (isinstance(value, int) and value >= 1 and (name != "block" or value <= len(data))):
+            if not (isinstance(value, int) and value >= 1 and (name != "block" or value <= data.total)):
                 raise InputError(
                     f"{name} {value} is not possible: give a whole number from 1 on, a block up to the data"
                 )
-        check_pair(model, None, data.first(100))
+        if self.block < 2 * ranks.count() and ranks.count() > 1:
+            raise InputError(f"block {self.block} leaves ranks without a datapoint: give at least {2 * ranks.count()}")
+        with torch.random.fork_rng([data.device] if data.device.type == "cuda" else []):
+            check_pair(model, None, data.first(100))  # what it draws depends on how many datapoints are here
         self.model, self.guide, self.data = model, guide, data
         self.leapfrogs, self.updates, self.shared_step = leapfrogs, updates, shared_step
+        self.next = 0
         self.update = Update(
             self._loss,
             (model,),
             (model,),
             optimizer=optimizer,
             step_size=step_size,
-            share=self.block / len(data),
+            share=self.block / data.total,
             weight_prior=weight_prior,
             warmup=10,
             compile=compile,
         )
         with isolated():
             self.potential = Potential(model, data.first(1), compile)
-            starts = [self.potential.on(x).start(chains=1) for x in map(data.read, data.values.split(_ROWS))]
+            # Draws from the prior look at the shape of the data alone.
+            blank = data.read(data.values[:1])
+            starts = [
+                self.potential.on(blank.expand(len(rows), -1)).start(chains=1)[:, self._here(rows)]
+                for rows in self._chunks(data.total)
+            ]
         self.position = torch.cat(starts, dim=1)
         self.log_step = self.position.new_full((1,) if shared_step else (len(data),), 0.05).log()
-        self.next = 0
         self.loss = self.acceptance = torch.zeros((), device=data.device)
 
     def step(self) -> int:
@@ -105,22 +113,35 @@ class MCEM:
         Returns:
             Its cost in datapoint evaluations, 15 N with the paper's numbers.
         """
-        rows = (self.next + torch.arange(self.block, device=self.data.device)) % len(self.data)
-        self.next = (self.next + self.block) % len(self.data)
-        chunks = [(part, self.data.read(self.data.values[part])) for part in rows.split(_ROWS)]
+        chunks = []
+        for rows in self._chunks(self.block):
+            here = self._here(rows)
+            part = rows[here] // ranks.count()
+            chunks.append((part, here, self.data.read(self.data.values[part])))
+        self.next = (self.next + self.block) % self.data.total
         self._expectation(chunks)
         for _ in range(self.updates):
-            losses = [self.update.accumulate(self.position[:, part], x)[0] for part, x in chunks]
+            losses = [self.update.accumulate(self.position[:, part], x)[0] for part, _, x in chunks]
             self.update.apply()
-        self.loss = torch.stack(losses).sum() / self.block
+        (loss,) = ranks.summed([torch.stack(losses).sum()])
+        self.loss = loss / self.block
         return (self.leapfrogs + self.updates) * self.block
 
     def _loss(self, position: Tensor, x: Tensor) -> tuple[Tensor]:
         return (-self.potential.on(x)(position).sum(),)
 
-    def _expectation(self, chunks: list[tuple[Tensor, Tensor]]) -> None:
+    def _chunks(self, size: int) -> tuple[Tensor, ...]:
+        """Cuts the datapoints that are next, those of all ranks, into chunks of about the same size."""
+        rows = (self.next + torch.arange(size, device=self.data.device)) % self.data.total
+        return rows.tensor_split(-(-size // _ROWS))
+
+    def _here(self, rows: Tensor) -> slice | Tensor:
+        """Which of some datapoints this rank has."""
+        return slice(None) if ranks.count() == 1 else rows % ranks.count() == ranks.rank()
+
+    def _expectation(self, chunks: list[tuple[Tensor, slice | Tensor, Tensor]]) -> None:
         acceptance = []
-        for part, x in chunks:
+        for part, here, x in chunks:
             step = self.log_step.exp() if self.shared_step else self.log_step[part].exp()
             potential = self.potential.on(x)
             kernel = HMC(
@@ -129,13 +150,15 @@ class MCEM:
                 step_size=step,
                 leapfrogs=self.leapfrogs,
                 gradient=potential.gradient,
+                among=here if isinstance(here, Tensor) else None,
             )
             acceptance.append(kernel.transition().acceptance)
             self.position[:, part] = kernel.position
             if not self.shared_step:
                 kernel.adapt(acceptance[-1], gain=0.5)
                 self.log_step[part] = kernel.log_step
-        self.acceptance = torch.cat(acceptance, dim=1).mean()
+        (total,) = ranks.summed([torch.cat(acceptance, dim=1).sum()])
+        self.acceptance = total / self.block
         if self.shared_step:
             self.log_step += (self.acceptance - kernel.target).to(self.log_step.dtype)
 
@@ -143,16 +166,17 @@ class MCEM:
         """Returns all that the learner's next iteration depends on, besides its model and data."""
         return {
             "update": self.update.state_dict(),
-            "position": self.position,
-            "log_step": self.log_step,
+            "position": ranks.together(self.position[0]).unsqueeze(0),
+            "log_step": self.log_step if self.shared_step else ranks.together(self.log_step),
             "next": self.next,
-            "generators": generator_state(self.data.device),
+            "generators": ranks.generator_state(self.data.device),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Sets what `state_dict` returned."""
         self.update.load_state_dict(state["update"])
-        self.position.copy_(state["position"])
-        self.log_step.copy_(state["log_step"])
+        own = slice(ranks.rank(), None, ranks.count())
+        self.position.copy_(state["position"][:, own])
+        self.log_step.copy_(state["log_step"] if self.shared_step else state["log_step"][own])
         self.next = state["next"]
-        set_generator_state(state["generators"], self.data.device)
+        ranks.set_generator_state(state["generators"], self.data.device)

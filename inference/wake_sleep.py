@@ -17,9 +17,9 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from pyro_vae import ranks
 from pyro_vae.checks import check_pair
 from pyro_vae.data import Split
-from pyro_vae.device import generator_state, set_generator_state
 from pyro_vae.elbo import joint_log_prob, particle_plate, sample_sites
 from pyro_vae.errors import InputError
 from pyro_vae.update import Update
@@ -47,6 +47,8 @@ class WakeSleep:
         InputError: If model and guide do not fit each other or the data.
     """
 
+    runs_on_ranks = True
+
     guide_defaults: ClassVar[dict[str, Any]] = {"log_variance_factor": 0.1}
     """What the author's wake-sleep gives its recognition model, and his AEVB does not: without it the first dreams,
     which are all alike, drive the variance of q far off before the model has learnt anything."""
@@ -67,7 +69,8 @@ class WakeSleep:
     ) -> None:
         if not 0 <= insomnia <= 1 or (insomnia > 0 and particles == 1):
             raise InputError(f"insomnia {insomnia} is not possible: give a share of 1, and --particles above 1 with it")
-        self.latent = [*check_pair(model, guide, data.first(batch))]
+        self.share = ranks.share(batch)
+        self.latent = [*check_pair(model, guide, data.first(self.share))]
         self.model, self.guide, self.data = model, guide, data
         self.batch, self.particles, self.insomnia = batch, particles, insomnia
         self.wake, self.sleep = (
@@ -77,13 +80,14 @@ class WakeSleep:
                 (trained,),
                 optimizer=optimizer,
                 step_size=step_size,
-                share=batch / len(data),
+                share=batch / data.total,
                 weight_prior=weight_prior,
                 compile=compile,
             )
             for loss, trained in ((self._wake, model), (self._sleep, guide))
         )
         self.loss = torch.zeros((), device=data.device)
+        ranks.draw_apart()
 
     @property
     def settled(self) -> bool:
@@ -102,7 +106,7 @@ class WakeSleep:
 
     def _wake(self, values: Tensor) -> tuple[Tensor, ...]:
         """The model's loss on a minibatch, the negative bound, and what `_sleep` takes."""
-        x = self.data.minibatch(self.batch, values)
+        x = self.data.minibatch(self.share, values)
         with particle_plate(self.particles):
             with torch.no_grad():
                 recognised = poutine.trace(self.guide).get_trace(x)
@@ -110,18 +114,18 @@ class WakeSleep:
         log_w = (log_p.detach() - joint_log_prob(recognised)).view(self.particles, -1)
         weights = log_w.softmax(0)
         sites = sample_sites(recognised)
-        loss = -(weights * log_p.view_as(weights)).sum()
+        loss = -(weights * log_p.view_as(weights)).sum() * self.data.weight
         return loss, -log_w.mean(), x, weights, *(sites[name]["value"] for name in self.latent)
 
     def _sleep(self, x: Tensor, weights: Tensor, *recognised: Tensor) -> tuple[Tensor]:
         """The guide's loss on dreams of the model as it is now, and on what was recognised."""
         with torch.no_grad():
-            dream = sample_sites(poutine.trace(self.model).get_trace(None, size=self.batch))
+            dream = sample_sites(poutine.trace(self.model).get_trace(None, size=self.share))
         dreamt = [dream[name]["value"] for name in self.latent]
         loss = (self.insomnia - 1) * self._log_q(dream["x"]["value"], dreamt).sum()
         if self.insomnia:
             with particle_plate(self.particles):
-                loss = loss - self.insomnia * (weights * self._log_q(x, recognised)).sum()
+                loss = loss - self.insomnia * self.data.weight * (weights * self._log_q(x, recognised)).sum()
         return (loss,)
 
     def _log_q(self, x: Tensor, latent: Sequence[Tensor]) -> Tensor:
@@ -134,11 +138,11 @@ class WakeSleep:
         return {
             "wake": self.wake.state_dict(),
             "sleep": self.sleep.state_dict(),
-            "generators": generator_state(self.data.device),
+            "generators": ranks.generator_state(self.data.device),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Sets what `state_dict` returned."""
         self.wake.load_state_dict(state["wake"])
         self.sleep.load_state_dict(state["sleep"])
-        set_generator_state(state["generators"], self.data.device)
+        ranks.set_generator_state(state["generators"], self.data.device)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pyro_vae import parts
+from pyro_vae import parts, ranks
 from pyro_vae.checks import check_prior
 from pyro_vae.data import Dataset, load_data
 from pyro_vae.errors import InputError
@@ -117,6 +117,8 @@ def learner(settings: Settings, model: nn.Module, guide: nn.Module | None, data:
     """Builds the learning algorithm of a run."""
     part = parts.find("inference", settings.inference)
     shared = _fitting(settings, part, "batch", "step_size", "optimizer", "kl", "particles")
+    if ranks.count() > 1 and not getattr(part, "runs_on_ranks", False):
+        raise InputError(f"--inference {settings.inference} runs in one process: start it without torchrun")
     if parts.takes(part, "compile"):
         shared["compile"] = worth_compiling(settings.compile, settings.samples)
     own = settings.set.get("inference", {})

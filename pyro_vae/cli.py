@@ -7,6 +7,7 @@ __all__ = ["main"]
 
 import csv
 import json
+import os
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,10 @@ from pyro_vae.settings import COMPILE, PARTS, Options, Settings, read_toml, whol
 if TYPE_CHECKING:
     from pyro_vae.run import Run
     from pyro_vae.workers import Workers
+
+
+# Which of torchrun's processes this is: the first one has the word.
+_RANK = int(os.environ.get("RANK", "0")) if "TORCHELASTIC_RUN_ID" in os.environ else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, status: int) -> None:
+    if _RANK and status != 1:
+        sys.exit(status)  # the first rank says it
     line = " ".join(message.split())
     # A name in a folder from elsewhere may hold what moves a terminal's cursor.
     click.echo(f"pyro-vae: {''.join(c if c.isprintable() else '?' for c in line)}", err=True)
@@ -109,6 +116,8 @@ def train(
     from pyro_vae.run import train as run_training
 
     run = run_training(out, resume=resume, overwrite=overwrite, trust=trust, **given)
+    if _RANK:
+        return
     *_, test_bound = run.metrics[-1]
     click.echo(f"test bound {test_bound:.2f} nats per datapoint, {_what(run)}")
     click.echo(f"run folder {run.path}")
@@ -137,7 +146,7 @@ def _value(text: str) -> Any:
 
 def _what(run: "Run") -> str:
     data = run.dataset
-    return f"{data.name}, pixels {'grey' if data.binarize == 'none' else data.binarize}, {len(data.test):,} datapoints"
+    return f"{data.name}, pixels {'grey' if data.binarize == 'none' else data.binarize}, {data.test.total:,} datapoints"
 
 
 def _opening_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -206,7 +215,12 @@ def _scoring(
 def evaluate(path: str, trust: bool, device: str, data_dir: str | None, as_json: bool, **scoring: Any) -> None:
     """Estimate the bound and the marginal likelihood of a trained model."""
     options = _scoring(**scoring)
+    from pyro_vae import ranks
+
+    ranks.join()
     result = _open(path, trust, device, data_dir).evaluate(**options)
+    if _RANK:
+        return
     if as_json:
         click.echo(json.dumps(result, allow_nan=False))
         return

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_vae import ranks
 from pyro_vae.errors import InputError
 from pyro_vae.settings import BINARIZE
 from pyro_vae.sources import KNOWN, user_array
@@ -32,14 +33,26 @@ class Split:
         values: The values, with shape `(datapoints, features)`, as bytes or as float32 in [0, 1].
         divisor: What the values are divided by when they are read.
         dynamic: Whether each reading draws new binary pixels with the values as probabilities.
+        whole: The number of datapoints on all ranks, where this is one rank's part (see `pyro_vae.ranks`).
     """
 
     values: Tensor
     divisor: int = 1
     dynamic: bool = False
+    whole: int | None = None
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def total(self) -> int:
+        """The number of datapoints, those of other ranks among them."""
+        return len(self) if self.whole is None else self.whole
+
+    @property
+    def weight(self) -> float:
+        """How much a draw counts in a sum over ranks, which draw alike from parts that may differ by a datapoint."""
+        return 1.0 if self.whole is None else len(self) * ranks.count() / self.whole
 
     @property
     def device(self) -> torch.device:
@@ -67,14 +80,28 @@ class Split:
 
     def head(self, size: int | None) -> "Split":
         """Returns the split of the first datapoints."""
-        return replace(self, values=self.values[:size])
+        return self if size is None or size >= self.total else self._taken(slice(self._own(size)), size)
 
     def some(self, size: int) -> "Split":
         """Returns the split of a fixed random choice of datapoints, all where there are no more than size."""
-        if len(self) <= size:
+        if self.total <= size:
             return self
-        chosen = torch.randperm(len(self), generator=torch.Generator().manual_seed(_SEED))[:size]
-        return replace(self, values=self.values[chosen.sort().values.to(self.device)])
+        chosen = torch.randperm(len(self), generator=torch.Generator().manual_seed(_SEED))[: self._own(size)]
+        return self._taken(chosen.sort().values.to(self.device), size)
+
+    def divided(self) -> "Split":
+        """Returns this rank's part; the split itself where there is one rank."""
+        if ranks.count() == 1:
+            return self
+        own = slice(ranks.rank(), None, ranks.count())
+        return replace(self, values=self.values[own].clone(), whole=_divisible(len(self)))
+
+    def _own(self, size: int) -> int:
+        """How many of the first datapoints are here."""
+        return size if self.whole is None else len(ranks.mine(size))
+
+    def _taken(self, rows: slice | Tensor, size: int) -> "Split":
+        return replace(self, values=self.values[rows], whole=None if self.whole is None else _divisible(size))
 
 
 @dataclass(frozen=True)
@@ -119,6 +146,8 @@ def load_data(
 ) -> Dataset:
     """Loads a data set, after downloading and checking it where it is one of the known ones.
 
+    Of several ranks (see `pyro_vae.ranks`), each keeps its part.
+
     Arguments:
         name: `digits`, `mnist`, `frey`, or the path of an `.npy` file, which is split 80/20, or of an `.npz`
             file with the arrays `train` and `test`.
@@ -157,8 +186,15 @@ def load_data(
         _binarized(Split(torch.from_numpy(np.ascontiguousarray(part)), scale), binarize)
         for part in (source.train[:train_size], source.test)
     )
+    train, test = (split.divided() for split in (train, test))
     train, test = (replace(split, values=split.values.to(device)) for split in (train, test))
     return Dataset(name, train, test, source.image_shape, source.checksum, binarize)
+
+
+def _divisible(size: int) -> int:
+    if size < ranks.count():
+        raise InputError(f"{size} datapoints do not divide among {ranks.count()} ranks: start fewer")
+    return size
 
 
 def _binarized(split: Split, binarize: str) -> Split:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_vae import parts
+from pyro_vae import parts, ranks
 from pyro_vae.bayesian import BayesianModel
 from pyro_vae.data import Dataset, Split
 from pyro_vae.device import seeded
@@ -125,14 +125,15 @@ def bound(
     Returns:
         The mean and its standard error, which one particle alone leaves unknown (`nan`).
     """
-    with seeded(seed, split.device):
+    with seeded(ranks.own_seed(seed), split.device):
         weights = torch.cat(list(chunked_log_weights(model, guide, split, particles, compile)), dim=1)
     if particles == 1:
-        return Estimate(weights.mean().item(), math.nan)
+        return Estimate(ranks.together(weights[0]).mean().item(), math.nan)
     if isinstance(model, BayesianModel):  # the datapoints of a particle share its weights
         means = weights.mean(1)
         return Estimate(means.mean().item(), means.std().item() / math.sqrt(particles))
-    return Estimate.over(weights.mean(0), weights.std(0) / math.sqrt(particles))
+    means, errors = ranks.together(weights.mean(0)), ranks.together(weights.std(0) / math.sqrt(particles))
+    return Estimate.over(means, errors)
 
 
 @torch.no_grad()
@@ -142,7 +143,7 @@ def weights_cost(model: nn.Module, dataset: Dataset) -> float:
     The bound of the N training data pays for the weights once. Test data find them paid for: their bound, without this
     cost, is one of the predictive density :math:`\log \int q(\theta) \, p(x | \theta) \, d\theta`.
     """
-    return model.divergence().item() / len(dataset.train) if isinstance(model, BayesianModel) else 0.0
+    return model.divergence().item() / dataset.train.total if isinstance(model, BayesianModel) else 0.0
 
 
 def evaluate(
@@ -159,6 +160,8 @@ def evaluate(
     compile: str = "auto",
 ) -> dict[str, Any]:
     """Evaluates a pair: its bound and estimates of its marginal likelihood, in nats per datapoint.
+
+    Several ranks (see `pyro_vae.ranks`) divide the datapoints, and return the same.
 
     Arguments:
         model: The generative model.
@@ -183,6 +186,8 @@ def evaluate(
     """
     if split not in ("train", "test") or particles < 1:
         raise InputError(f"split {split}, particles {particles} is not possible: give train or test, and at least 1")
+    if isinstance(model, BayesianModel) and ranks.count() > 1:
+        raise InputError("datapoints share the draws of random weights: evaluate them without torchrun")
     data = getattr(dataset, split).head(limit)
     compiled = worth_compiling(compile, len(data) * particles)
     estimators = {name: estimator(name, particles=particles, force=force, compile=compiled) for name in marginal}
@@ -194,7 +199,7 @@ def evaluate(
         "binarize": dataset.binarize,
         "measure": (kind := measure(model, data)),
         "split": split,
-        "datapoints": len(data),
+        "datapoints": data.total,
         "bound": mean,
         "bound_se": se,
         **in_bits(kind, mean, dataset.features),
@@ -202,11 +207,22 @@ def evaluate(
     if isinstance(model, BayesianModel):
         result["weights_kl"] = cost
     for name, part in estimators.items():
-        with seeded(seed, data.device):
-            log_px, error, details = part.estimate(model, guide, data)
+        with seeded(ranks.own_seed(seed), data.device):
+            log_px, error, details = _together(part.estimate(model, guide, data))
         mean, se = Estimate.over(log_px, error, shared=isinstance(model, BayesianModel))
         result[name] = {"log_px": mean, "se": se, **in_bits(kind, mean, dataset.features), **details}
     return known(result)
+
+
+def _together(own: Marginal) -> Marginal:
+    """What an estimator says on all ranks. Its details are constants, or means over datapoints."""
+    found = ranks.gathered((len(own.log_px), own.details))
+    total = sum(size for size, _ in found)
+    details = {
+        name: value if ranks.count() == 1 else sum(size * each[name] for size, each in found) / total
+        for name, value in own.details.items()
+    }
+    return Marginal(ranks.together(own.log_px), ranks.together(own.se), details)
 
 
 def known(result: dict[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class HMC:
         jitter: Each transition scales its step size by a factor from [1 - jitter, 1 + jitter], so that no
             trajectory keeps ending where it began (Neal, 2011).
         gradient: The gradient alone, where that is cheaper: the log density is wanted at the ends of a trajectory only.
+        among: A mask, over all datapoints of a process that divides them, of those that these chains are for. Random
+            numbers are drawn for all of them, so that a chain's do not depend on how the chains are divided.
 
     Attributes:
         position: Where the chains are.
@@ -65,8 +67,9 @@ class HMC:
         shared_step: bool = False,
         jitter: float = 0.2,
         gradient: Callable[[Tensor], Tensor] | None = None,
+        among: Tensor | None = None,
     ) -> None:
-        self.density, self.position = density, position
+        self.density, self.position, self.among = density, position, among
         self.inner_gradient = gradient or (lambda position: density(position)[1])
         self.leapfrogs, self.target, self.shared_step, self.jitter = leapfrogs, target, shared_step, jitter
         shape = (1,) if shared_step else position.shape[1:2]
@@ -79,9 +82,9 @@ class HMC:
 
     def transition(self) -> Transition:
         """Moves every chain by one transition."""
-        scale = 1 + self.jitter * (2 * torch.rand_like(self.position[..., 0]) - 1)
+        scale = 1 + self.jitter * (2 * self._draw(torch.rand_like, self.position[..., 0]) - 1)
         step = (self.log_step.exp() * scale).unsqueeze(-1)
-        momentum = torch.randn_like(self.position)
+        momentum = self._draw(torch.randn_like, self.position)
         energy = _kinetic(momentum) - self.value
         momentum = momentum + 0.5 * step * self.gradient
         position = self.position + step * momentum
@@ -93,11 +96,16 @@ class HMC:
         rise = _kinetic(momentum) - value - energy
         divergent = ~(rise < _DIVERGENCE)  # so is what is not a number
         acceptance = torch.where(divergent, 0.0, (-rise).clamp(max=0).exp())
-        accepted = torch.rand_like(acceptance) < acceptance
+        accepted = self._draw(torch.rand_like, acceptance) < acceptance
         self.position = torch.where(accepted.unsqueeze(-1), position, self.position)
         self.gradient = torch.where(accepted.unsqueeze(-1), gradient, self.gradient)
         self.value = torch.where(accepted, value, self.value)
         return Transition(acceptance, divergent, torch.where(accepted, energy + rise, energy))
+
+    def _draw(self, source: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+        if self.among is None:
+            return source(like)
+        return source(like.new_empty(len(like), len(self.among), *like.shape[2:]))[:, self.among]
 
     def adapt(self, acceptance: Tensor, gain: float) -> None:
         """Moves the step sizes towards the target acceptance.

@@ -76,8 +76,8 @@ def describe(settings: Settings, data: Dataset, old: dict[str, Any]) -> dict[str
         "data": {
             "folder": str(data_dir(settings.data_dir).absolute()),
             "checksum": data.checksum,
-            "train": len(data.train),
-            "test": len(data.test),
+            "train": data.train.total,
+            "test": data.test.total,
             "image_shape": list(data.image_shape),
             "binarize": data.binarize,
         },

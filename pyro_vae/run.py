@@ -4,6 +4,7 @@ __all__ = ["Run", "train"]
 
 import math
 import traceback
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -11,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from pyro_vae import assembly, evaluation, folder, parts, record
+from pyro_vae import assembly, evaluation, folder, parts, ranks, record
 from pyro_vae.bayesian import BayesianModel
 from pyro_vae.data import Dataset
 from pyro_vae.device import host_generators, resolve, seeded, set_host_generators
@@ -100,6 +101,9 @@ def train(
 ) -> Run:
     """Trains a model and its guide into a run folder.
 
+    Where torchrun has started several processes, they divide minibatches and data (see `pyro_vae.ranks`), and the first
+    one writes. All of them must see the folder.
+
     Arguments:
         out: The run folder, `runs/DATA-MODEL-INFERENCE-LATENT` if omitted.
         resume: Go on with the run in the folder, from its last checkpoint.
@@ -118,6 +122,7 @@ def train(
     """
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other: give one")
+    ranks.join()
     written: dict[str, Any] = {}
     if resume:
         if out is None:
@@ -141,22 +146,25 @@ def train(
         own = located(path, config) if resume else config
         model, guide = assembly.pair(own, dataset)
         learner = assembly.learner(own, model, guide, dataset)
-        if parts.takes(type(learner), "batch") and config.batch > (size := len(dataset.train)):
+        if parts.takes(type(learner), "batch") and config.batch > (size := dataset.train.total):
             raise InputError(f"--batch {config.batch} is more than the {size} training datapoints: lower it")
         run = Run(path, config, dataset, model, guide, metrics=[])
-        with locked(path):
-            if not resume:
-                folder.require_free(path, overwrite)  # another process may have been there in the meantime
-                folder.create(path)
-            folder.sweep(path)
+        ranks.largest(0)  # all of them have found the folder as it should be, before one writes in it
+        with locked(path) if ranks.rank() == 0 else nullcontext():
+            if ranks.rank() == 0:
+                if not resume:
+                    folder.require_free(path, overwrite)  # another process may have been there in the meantime
+                    folder.create(path)
+                folder.sweep(path)
             clock = _restore(run, learner) if resume else Clock()
             # The last step may have led beyond the budget, which is then no reason to ask for more.
             if resume and config.samples < min(clock.samples, Settings.of(written["settings"]).samples):
                 raise InputError(
                     f"--samples {config.samples} is less than the {clock.samples} that the run has seen: give more"
                 )
-            folder.write_record(path, record.describe(config, dataset, written))
-            copy(files, path)
+            if ranks.rank() == 0:
+                folder.write_record(path, record.describe(config, dataset, written))
+                copy(files, path)
             _train(run, learner, clock, progress, signals)
     return run
 
@@ -173,31 +181,36 @@ def _train(run: Run, learner: Learner, clock: Clock, progress: bool, signals: li
         state: dict[str, Any] = {part: module.state_dict() for part, module in run.modules.items()}
         state |= {"learner": learner.state_dict(), "clock": asdict(clock), "metrics": run.metrics}
         state["host_generators"] = host_generators()
-        folder.write_weights(run.path, run.modules)
-        folder.write_checkpoint(run.path, state)  # last: where there is one, there is all else
+        if ranks.rank() == 0:
+            folder.write_weights(run.path, run.modules)
+            folder.write_checkpoint(run.path, state)  # last: where there is one, there is all else
 
-    with Progress(run.settings.samples, clock.samples, shown=progress) as shown:
+    with Progress(run.settings.samples, clock.samples, shown=progress and ranks.rank() == 0) as shown:
 
         def on_evaluation(clock: Clock) -> None:
             bounds = [
-                evaluation.bound(run.model, run.guide, split, -(-_DRAWS // len(split)), run.settings.seed).mean
+                evaluation.bound(run.model, run.guide, split, -(-_DRAWS // split.total), run.settings.seed).mean
                 for split in splits
             ]
             bounds[0] -= evaluation.weights_cost(run.model, run.dataset)
             if not all(map(math.isfinite, bounds)):
                 raise not_finite("bound", learner, clock.samples)
             run.metrics.append([clock.samples, round(clock.seconds, 3), *bounds])
-            folder.write_metrics(run.path, run.metrics)
+            if ranks.rank() == 0:
+                folder.write_metrics(run.path, run.metrics)
             shown.evaluated(clock, *bounds)
 
         def on_step(clock: Clock) -> None:
-            if signals or monotonic() - saved >= run.settings.checkpoint_every:
+            late = monotonic() - saved >= run.settings.checkpoint_every
+            save, signal = ranks.largest(int(late), *(signals[:1] or [0]))
+            if save or signal:
                 checkpoint()
-            if signals:
-                raise Interrupted(signals[0])
+            if signal:
+                raise Interrupted(signal)
             shown.stepped(clock, learner)
 
-        folder.write_metrics(run.path, run.metrics)
+        if ranks.rank() == 0:
+            folder.write_metrics(run.path, run.metrics)
         checkpoint()
         settings = run.settings
         warmup = WARMUP * settings.batch if parts.takes(type(learner), "batch") else 0

@@ -11,6 +11,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from pyro_vae import ranks
 from pyro_vae.data import Split
 from pyro_vae.elbo import evaluation_mode, isolated, sample_sites, site_log_prob, traces
 from pyro_vae.errors import RunError
@@ -132,7 +133,7 @@ def require_finite(learner: Learner, samples: int, losses: Tensor | None = None)
     """
     checks = [learner.loss if losses is None else losses, *_parameters(learner).values(), *_state(learner).values()]
     finite = [value.isfinite().all().to(learner.loss.device) for value in checks]
-    if not torch.stack(finite).all():
+    if ranks.largest(int(not torch.stack(finite).all()))[0]:
         raise not_finite("state" if finite[0] else "loss", learner, samples)
 
 

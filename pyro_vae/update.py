@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyro_vae import ranks
 from pyro_vae.errors import InputError
 from pyro_vae.optim import WARMUP, create_rule
 from pyro_vae.traced import Traced
@@ -55,8 +56,9 @@ class Update:
             )
         self.rule = create_rule(optimizer, self.parameters, step_size, share / weight_prior**2, warmup)
         self._sums: list[Tensor] = []
-        # The paper's optimiser is a module of tensors, which can be traced with the gradient; torch's are not.
-        self._traceable = isinstance(self.rule, nn.Module)
+        # The paper's optimiser is a module of tensors, which can be traced with the gradient; torch's are not. Between
+        # gradient and optimiser, ranks add up their parts.
+        self._traceable = isinstance(self.rule, nn.Module) and ranks.count() == 1
         self._step = Traced(self._move, *modules, self.rule, compile=compile and self._traceable)
         self._differentiate = Traced(self._gradients, *modules, compile=compile)
 
@@ -91,8 +93,8 @@ class Update:
         return outputs[count:]
 
     def apply(self) -> None:
-        """Performs the step with what has been accumulated."""
-        self.rule(self.parameters, self._sums)
+        """Performs the step with what has been accumulated, on all ranks."""
+        self.rule(self.parameters, ranks.summed(self._sums))
         self._sums = []
 
     def _move(self, *inputs: Tensor) -> tuple[Tensor, ...]:
