@@ -4,6 +4,8 @@ __all__ = ["Analysis", "analyze"]
 
 import json
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -12,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import kstest
 
-from pyro_vae import parts
+from pyro_vae import parts, ranks
 from pyro_vae.arviz_export import to_arviz, write
 from pyro_vae.bayesian import BayesianModel
 from pyro_vae.calibration import simulate
@@ -70,7 +72,8 @@ def analyze(
     """Analyses a trained run and writes `draws.nc`, `summary.json`, `datapoints.csv` and `latents.csv`.
 
     They go into the folder `analysis` of the run folder. Weights that are random variables are taken at their mean, and
-    the training data are left out one by one (see `pyro_vae.loo`).
+    the training data are left out one by one (see `pyro_vae.loo`). Several ranks (see `pyro_vae.ranks`) divide the
+    datapoints and the simulations; the first one returns and writes all of it, the others return their part.
 
     Arguments:
         run: The run.
@@ -91,16 +94,18 @@ def analyze(
     """
     if split not in ("train", "test") or chains < 2:
         raise InputError(f"split {split}, chains {chains} is not possible: give train or test, and at least 2 chains")
-    began = monotonic()
+    random_weights = isinstance(run.model, BayesianModel)
+    if random_weights and ranks.count() > 1:
+        raise InputError("datapoints share the draws of random weights: analyse them without torchrun")
+    began, seed = monotonic(), ranks.own_seed(seed)
     with seeded(seed, run.dataset.train.device):  # dynamic binarisation draws the pixels
-        x = getattr(run.dataset, split).first(limit)
+        x = getattr(run.dataset, split).head(limit).first()
     compiled = worth_compiling(compile, len(x) * chains * (warmup + draws))
     part = parts.find("marginal", marginal)
     options: dict[str, Any] = {"compile": compiled} if parts.takes(part, "compile") else {}
     estimator = parts.build("marginal", part, **options)
-    random_weights = isinstance(run.model, BayesianModel)
     model: Any = run.model.mean if random_weights else run.model
-    stages = Stages(progress)
+    stages = Stages(progress and ranks.rank() == 0)
     with stages.stage(f"drawing from the posterior of {len(x)} datapoints") as advance:
         tree = to_arviz(
             model,
@@ -130,13 +135,14 @@ def analyze(
     with stages.stage(f"estimating log p(x) by {marginal}, and a Gaussian for each datapoint"):
         found.append(gaps(model, run.guide, x, estimator, seed))
     with stages.stage(f"calibrating on {_SIMULATIONS} simulated datapoints") as advance:
-        some = x[np.arange(_SIMULATIONS) % len(x)]
+        some = x[np.arange(len(ranks.mine(_SIMULATIONS))) % len(x)]
         pit = simulate(model, run.guide, some, transitions=_TRANSITIONS, seed=seed, compile=compiled, advance=advance)
     with stages.stage("comparing predictions with the data"):
         datapoints = xr.merge(found, join="override")
+        tree, datapoints, pit = _together(tree, datapoints, pit)
         latents, curve, rows = activity(tree), calibration(tree), checks(tree)
     attributes = {str(name): value for name, value in tree.attrs.items()}
-    summary: dict[str, Any] = {"run": {**attributes, "datapoints": len(x)}}
+    summary: dict[str, Any] = {"run": {**attributes, "datapoints": datapoints.sizes["datapoint"]}}
     summary["sampler"] = _sampler(datapoints)
     if run.guide is not None:
         summary["guide"] = _guide(datapoints)
@@ -152,16 +158,46 @@ def analyze(
     if random_weights:
         with stages.stage("leaving out training data"):
             summary["loo"] = _loo(run, limit, seed)
-    with stages.stage("writing"):
-        folder = run.path / ANALYSIS
-        folder.mkdir(exist_ok=True)
-        write(tree, folder / ("draws.zarr" if zarr else "draws.nc"))
-        for name, table in (("datapoints", datapoints), ("latents", latents)):
-            replace_file(folder / f"{name}.csv", table.to_dataframe().to_csv)
-        summary["run"]["seconds"] = round(monotonic() - began, 1)
-        text = json.dumps(summary, indent=2, allow_nan=False)
-        replace_file(folder / "summary.json", lambda path: path.write_text(text, encoding="utf-8"))
-    return Analysis(summary, datapoints, latents, curve, pit, tree)
+    analysis = Analysis(summary, datapoints, latents, curve, pit, tree)
+    if ranks.rank() == 0:
+        with stages.stage("writing"):
+            summary["run"]["seconds"] = round(monotonic() - began, 1)
+            _write(analysis, run.path / ANALYSIS, zarr)
+    return analysis
+
+
+def _write(analysis: Analysis, folder: Path, zarr: bool) -> None:
+    folder.mkdir(exist_ok=True)
+    write(analysis.tree, folder / ("draws.zarr" if zarr else "draws.nc"))
+    for name, table in (("datapoints", analysis.datapoints), ("latents", analysis.latents)):
+        replace_file(folder / f"{name}.csv", table.to_dataframe().to_csv)
+    text = json.dumps(analysis.summary, indent=2, allow_nan=False)
+    replace_file(folder / "summary.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _together(
+    tree: xr.DataTree, datapoints: xr.Dataset, pit: dict[str, NDArray[np.float64]]
+) -> tuple[xr.DataTree, xr.Dataset, dict[str, NDArray[np.float64]]]:
+    """Puts the parts of all ranks together on the first of them."""
+    parts = ranks.gathered_by_first((tree, datapoints, pit))
+    if len(parts) == 1:
+        return parts[0]
+    trees, tables, pits = zip(*parts, strict=True)
+    groups = {name: _in_order([each[name].to_dataset() for each in trees]) for name in tree.children}
+    whole = xr.DataTree.from_dict(groups)
+    whole.attrs = tree.attrs
+    return whole, _in_order(tables), {name: np.concatenate([each[name] for each in pits]) for name in pit}
+
+
+def _in_order(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Joins datasets of the datapoints n, n + K, n + 2 K and so on."""
+    numbered = [
+        part.assign_coords(datapoint=np.arange(n, n + len(parts) * part.sizes["datapoint"], len(parts)))
+        for n, part in enumerate(parts)
+    ]
+    return xr.concat(numbered, "datapoint", data_vars="minimal", coords="minimal", compat="override").sortby(
+        "datapoint"
+    )
 
 
 def _sampler(found: xr.Dataset) -> dict[str, Any]:

@@ -267,6 +267,9 @@ def analyze(
         "warmup": whole("warmup", warmup, 0, most=10**6),
         "seed": whole("seed", seed, 0),
     }
+    from pyro_vae import ranks
+
+    ranks.join()
     run = _open(path, trust, device, data_dir)
     from pyro_vae.analysis import analyze as analyze_run
     from pyro_vae.progress import print_analysis
@@ -274,6 +277,8 @@ def analyze(
     from pyro_vae.verdicts import findings
 
     analysis = analyze_run(run, split=split, marginal=marginal, compile=compile, zarr=zarr, **numbers)
+    if _RANK:
+        return
     report = write_report(run, analysis)
     if as_json:
         click.echo(json.dumps(analysis.summary, allow_nan=False))

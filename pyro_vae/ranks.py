@@ -7,6 +7,7 @@ __all__ = [
     "count",
     "draw_apart",
     "gathered",
+    "gathered_by_first",
     "generator_state",
     "join",
     "largest",
@@ -98,6 +99,14 @@ def gathered(value: Any) -> list[Any]:
     if count() > 1:
         dist.all_gather_object(found, value, group=_state["host"])
     return found
+
+
+def gathered_by_first(value: Any) -> list[Any]:
+    """Returns on the first rank what each has in the place of a value, on the others their own."""
+    found = [value] * count()
+    if count() > 1:
+        dist.gather_object(value, found if rank() == 0 else None, group=_state["host"])
+    return found if rank() == 0 else [value]
 
 
 def together(part: Tensor) -> Tensor:
