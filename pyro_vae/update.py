@@ -58,9 +58,11 @@ class Update:
         self._sums: list[Tensor] = []
         # The paper's optimiser is a module of tensors, which can be traced with the gradient; torch's are not. Between
         # gradient and optimiser, ranks add up their parts.
-        self._traceable = isinstance(self.rule, nn.Module) and ranks.count() == 1
-        self._step = Traced(self._move, *modules, self.rule, compile=compile and self._traceable)
+        traceable = isinstance(self.rule, nn.Module)
+        self._whole = traceable and ranks.count() == 1
+        self._step = Traced(self._move, *modules, self.rule, compile=compile and self._whole)
         self._differentiate = Traced(self._gradients, *modules, compile=compile)
+        self._follow = Traced(self._ruled, self.trained, self.rule, compile=compile and traceable)
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -78,7 +80,7 @@ class Update:
         Returns:
             What the loss returns, detached.
         """
-        if self._traceable:
+        if self._whole:
             return self._step(*inputs)
         outputs = self.accumulate(*inputs)
         self.apply()
@@ -94,8 +96,12 @@ class Update:
 
     def apply(self) -> None:
         """Performs the step with what has been accumulated, on all ranks."""
-        self.rule(self.parameters, ranks.summed(self._sums))
+        self._follow(*ranks.summed(self._sums))
         self._sums = []
+
+    def _ruled(self, *gradients: Tensor) -> tuple[Tensor, ...]:
+        self.rule(self.parameters, gradients)
+        return ()
 
     def _move(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         outputs = self._gradients(*inputs)
