@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_vae import ranks
-from pyro_vae.analysis import analyze
+from pyro_vae import ranks, to_arviz
 from pyro_vae.data import Dataset, Split
 from pyro_vae.errors import InputError
 from pyro_vae.evaluation import evaluate
@@ -216,29 +215,28 @@ def test_a_run_of_torchrun_is_interrupted_and_goes_on_with_another_number_of_ran
 
 def test_an_analysis_by_two_ranks_is_that_of_one_but_for_its_noise(tmp_path):
     run = train(tmp_path / "run", latent=2, hidden=16, samples=60_000, compile="off", progress=False)
-    numbers = {"limit": 21, "draws": 100, "warmup": 60}
-    options = [text for name, value in numbers.items() for text in (f"--{name}", str(value))]
-    process = torchrun("-m", "pyro_vae", "analyze", str(run.path), *options, "--compile", "off", "--json")
+    options = ("--limit", "21", "--draws", "100", "--warmup", "60", "--compile", "off", "--json")
+    process = torchrun("-m", "pyro_vae", "analyze", str(run.path), *options)
     output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     both = json.loads(output)  # one object: the first rank alone prints
     tree = az.from_netcdf(run.path / "analysis" / "draws.nc")
-    alone = analyze(run, compile="off", progress=False, **numbers)
-    assert both["run"]["datapoints"] == 21
-    assert both["calibration"]["hmc"]["simulations"] == alone.summary["calibration"]["hmc"]["simulations"]
+    x = run.dataset.test.first(21)
+    alone = to_arviz(run.model, run.guide, x, draws=100, warmup=60, predictive=100, image_shape=(8, 8), seed=0)
     assert {name: dict(group.sizes) for name, group in tree.children.items()} == {
-        name: dict(group.sizes) for name, group in alone.tree.children.items()
+        name: dict(group.sizes) for name, group in alone.children.items()
     }
-    # Each datapoint is in its place, and its posterior mean is right to 6 standard errors: 400 draws of which at least
-    # 40 count, in units of a posterior standard deviation, 2 / sqrt(40) for the difference of two means.
-    assert tree["observed_data"].to_dataset().equals(alone.tree["observed_data"].to_dataset())
-    mine, theirs = (each["posterior"]["z"] for each in (alone.tree, tree))
+    # Each datapoint is in its place, and its posterior mean is right to 6 standard errors: of 400 draws at least 40
+    # count, which in units of a posterior standard deviation is sqrt(2 / 40) for the difference of two means.
+    assert tree["observed_data"].to_dataset().equals(alone["observed_data"].to_dataset())
+    mine, theirs = (each["posterior"]["z"] for each in (alone, tree))
     assert not np.array_equal(mine, theirs)
     apart = (mine.mean(("chain", "draw")) - theirs.mean(("chain", "draw"))) / mine.std(("chain", "draw"))
     assert float(abs(apart).max()) < 6 * (2 / 40) ** 0.5
-    for gap in ("log_px", "local_bound"):
-        error = sum(each["gaps"][f"{gap}_se"] ** 2 for each in (both, alone.summary)) ** 0.5
-        assert abs(both["gaps"][gap] - alone.summary["gaps"][gap]) < 5 * error
+    assert (both["run"]["datapoints"], both["calibration"]["hmc"]["simulations"]) == (21, 200)
+    estimated = run.evaluate(limit=21)["importance"]
+    error = (both["gaps"]["log_px_se"] ** 2 + estimated["se"] ** 2) ** 0.5
+    assert abs(both["gaps"]["log_px"] - estimated["log_px"]) < 5 * error
 
 
 def _as_one_of(monkeypatch, count):
