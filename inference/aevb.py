@@ -17,8 +17,6 @@ It is tighter, but rewards a q that covers the posterior more than one that rese
 
 __all__ = ["AEVB"]
 
-from typing import Any
-
 import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
@@ -28,13 +26,14 @@ from pyro_vae.checks import check_pair
 from pyro_vae.data import Split
 from pyro_vae.elbo import elbo, evaluation_mode, isolated, iwae
 from pyro_vae.errors import InputError
+from pyro_vae.inference.base import MinibatchLearner
 from pyro_vae.settings import KL
 from pyro_vae.update import Update
 
 _OBJECTIVES = ("elbo", "iwae")
 
 
-class AEVB:
+class AEVB(MinibatchLearner):
     """Creates a learner that trains a model and its guide together.
 
     Arguments:
@@ -104,21 +103,6 @@ class AEVB:
         self.loss = torch.zeros((), device=data.device)
         ranks.draw_apart()
 
-    @property
-    def settled(self) -> bool:
-        """Whether a step is compiled by now, so that it can be recorded."""
-        return self.update.settled
-
-    def step(self) -> int:
-        """Performs one update on a new minibatch.
-
-        Returns:
-            Its cost in datapoint evaluations, the size of the minibatch.
-        """
-        (loss,) = self.update(self.data.values)
-        self.loss = loss / self.share
-        return self.batch
-
     def _loss(self, values: Tensor) -> tuple[Tensor]:
         """The negative objective, summed over a minibatch, in nats."""
         x = self.data.minibatch(self.share, values)
@@ -130,15 +114,3 @@ class AEVB:
             estimator = Trace_ELBO(self.particles, max_plate_nesting=1, vectorize_particles=self.particles > 1)
             loss = estimator.differentiable_loss(self.model, self.guide, x)
         return (loss * self.data.weight,)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns all that the learner's next step depends on, besides its modules and data."""
-        return {
-            "update": self.update.state_dict(),
-            "generators": ranks.generator_state(self.data.device),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Sets what `state_dict` returned."""
-        self.update.load_state_dict(state["update"])
-        ranks.set_generator_state(state["generators"], self.data.device)

@@ -12,7 +12,6 @@ them anew for every datapoint, the variance is larger, and the cost is that of A
 __all__ = ["FullVB"]
 
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +19,14 @@ from torch import Tensor, nn
 from pyro_vae.bayesian import BayesianModel
 from pyro_vae.checks import check_pair
 from pyro_vae.data import Split
-from pyro_vae.device import generator_state, set_generator_state
 from pyro_vae.elbo import elbo, evaluation_mode, isolated
 from pyro_vae.errors import InputError
+from pyro_vae.inference.base import MinibatchLearner
 from pyro_vae.settings import KL
 from pyro_vae.update import Update
 
 
-class FullVB:
+class FullVB(MinibatchLearner):
     """Creates a learner that trains a Gaussian over the weights of a model together with its guide.
 
     Arguments:
@@ -68,7 +67,8 @@ class FullVB:
     ) -> None:
         self.model = model if isinstance(model, BayesianModel) else BayesianModel(model)
         self.guide, self.data = guide, data
-        self.batch, self.particles, self.analytic = batch, particles, kl == "analytic"
+        self.batch = self.share = batch
+        self.particles, self.analytic = particles, kl == "analytic"
         if kl not in KL:
             raise InputError(f"kl {kl} is unknown: choose from {', '.join(KL)}")
         sites = check_pair(self.model.mean, guide, data.first(batch))
@@ -91,21 +91,6 @@ class FullVB:
         )
         self.loss = torch.zeros((), device=data.device)
 
-    @property
-    def settled(self) -> bool:
-        """Whether a step is compiled by now, so that it can be recorded."""
-        return self.update.settled
-
-    def step(self) -> int:
-        """Performs one update on a new minibatch.
-
-        Returns:
-            Its cost in datapoint evaluations, the size of the minibatch.
-        """
-        (loss,) = self.update(self.data.values)
-        self.loss = loss / self.batch
-        return self.batch
-
     def _loss(self, values: Tensor) -> tuple[Tensor]:
         """The negative bound times M / N, in nats."""
         x = self.data.minibatch(self.batch, values)
@@ -117,15 +102,3 @@ class FullVB:
         of_data = elbo(partial(self.model.with_weights, weights), self.guide, x, analytic_kl=self.analytic).sum()
         of_weights = -self.model.divergence() if self.analytic else self.model.log_ratio(weights)
         return of_data + self.batch / len(self.data) * of_weights
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns all that the learner's next step depends on, besides its modules and data."""
-        return {
-            "update": self.update.state_dict(),
-            "generators": generator_state(self.data.device),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Sets what `state_dict` returned."""
-        self.update.load_state_dict(state["update"])
-        set_generator_state(state["generators"], self.data.device)

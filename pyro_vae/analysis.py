@@ -23,6 +23,7 @@ from pyro_vae.device import seeded
 from pyro_vae.diagnostics import guide as guide_diagnostics
 from pyro_vae.diagnostics import sampler
 from pyro_vae.errors import InputError
+from pyro_vae.evaluation import known
 from pyro_vae.folder import ANALYSIS, replace_file
 from pyro_vae.gaps import gaps
 from pyro_vae.loo import loo
@@ -158,10 +159,10 @@ def analyze(
     if random_weights:
         with stages.stage("leaving out training data"):
             summary["loo"] = _loo(run, limit, seed)
-    analysis = Analysis(summary, datapoints, latents, curve, pit, tree)
+    analysis = Analysis(known(summary), datapoints, latents, curve, pit, tree)
     if ranks.rank() == 0:
         with stages.stage("writing"):
-            summary["run"]["seconds"] = round(monotonic() - began, 1)
+            analysis.summary["run"]["seconds"] = round(monotonic() - began, 1)
             _write(analysis, run.path / ANALYSIS, zarr)
     return analysis
 
@@ -222,16 +223,16 @@ def _guide(found: xr.Dataset) -> dict[str, Any]:
 def _gaps(found: xr.Dataset) -> dict[str, Any]:
     """Means over datapoints, with the standard errors of the Monte Carlo draws."""
 
-    def mean(name: str) -> dict[str, float | None]:
+    def mean(name: str) -> dict[str, float]:
         error = math.sqrt(float((found[f"{name}_se"] ** 2).sum())) / found[name].size
-        return {name: _number(found[name].mean()), f"{name}_se": _number(error)}
+        return {name: float(found[name].mean()), f"{name}_se": float(error)}
 
     log_px, local = found["log_px"], found["local_bound"]
-    values = {**mean("log_px"), **mean("local_bound"), "approximation_gap": _number((log_px - local).mean())}
+    values = {**mean("log_px"), **mean("local_bound"), "approximation_gap": float((log_px - local).mean())}
     if "bound" in found:
         values |= mean("bound")
-        values["gap"] = _number((log_px - found["bound"]).mean())
-        values["amortisation_gap"] = _number((local - found["bound"]).mean())
+        values["gap"] = float((log_px - found["bound"]).mean())
+        values["amortisation_gap"] = float((local - found["bound"]).mean())
     return values
 
 
@@ -248,10 +249,10 @@ def _loo(run: Run, limit: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _error(curve: xr.Dataset) -> float | None:
+def _error(curve: xr.Dataset) -> float:
     """The mean distance of predicted and observed means, each bin weighted by its values."""
     distance = abs(curve["predicted"] - curve["observed"]).fillna(0) * curve["count"]
-    return _number(distance.sum() / curve["count"].sum())
+    return float(distance.sum() / curve["count"].sum())
 
 
 def _uniform(pit: NDArray[np.float64]) -> dict[str, Any]:
@@ -266,10 +267,10 @@ def _uniform(pit: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
-def _quantiles(values: xr.DataArray) -> dict[str, float | None]:
+def _quantiles(values: xr.DataArray) -> dict[str, float]:
     low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
     named = {"min": values.min(), "q05": low, "median": median, "q95": high, "max": values.max()}
-    return {name: _number(value) for name, value in named.items()}
+    return {name: float(value) for name, value in named.items()}
 
 
 def _share(values: xr.DataArray) -> float:
@@ -280,8 +281,3 @@ def _worst(values: xr.DataArray) -> list[int]:
     """The datapoints with the largest values."""
     order = np.argsort(-values.values)[:_WORST]
     return [int(n) for n in values["datapoint"].values[order]]
-
-
-def _number(value: Any) -> float | None:
-    """A number that JSON has a word for."""
-    return float(value) if math.isfinite(value) else None

@@ -18,7 +18,15 @@ from torch import Tensor
 from pyro_vae.data import Split
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError
-from pyro_vae.evaluation import Estimate, Marginal, chunked_log_weights, estimator, known, weights_cost
+from pyro_vae.evaluation import (
+    Estimate,
+    Marginal,
+    chunked_log_weights,
+    estimators,
+    known,
+    require_scorable,
+    weights_cost,
+)
 from pyro_vae.measure import in_bits, measure
 from pyro_vae.run import Run
 from pyro_vae.traced import worth_compiling
@@ -131,8 +139,7 @@ def compare(
     """
     if len(runs) < 2:
         raise InputError("compare needs two runs or more: name another")
-    if split not in ("train", "test") or particles < 1:
-        raise InputError(f"split {split}, particles {particles} is not possible: give train or test, and at least 1")
+    require_scorable(split, particles)
     splits = [getattr(run.dataset, split).head(limit) for run in runs]
     kinds = [measure(run.model, data) for run, data in zip(runs, splits, strict=True)]
     for run, data, kind in zip(runs, splits, kinds, strict=True):
@@ -148,7 +155,7 @@ def compare(
         with seeded(seed, data.device):
             data = Split(data.first())
     compiled = worth_compiling(compile, len(data) * particles)
-    estimators = {name: estimator(name, particles=particles, force=force, compile=compiled) for name in marginal}
+    chosen = estimators(marginal, particles=particles, force=force, compile=compiled)
     scores = []
     for run in runs:
         with seeded(seed, data.device):
@@ -157,7 +164,7 @@ def compare(
             if split == "train":
                 weights -= weights_cost(run.model, run.dataset)
         marginals = {}
-        for name, part in estimators.items():
+        for name, part in chosen.items():
             with seeded(seed, data.device):
                 marginals[name] = part.estimate(run.model, run.guide, data)
         scores.append(Score(weights.mean(0), _spread(weights), marginals))

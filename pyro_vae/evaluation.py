@@ -5,14 +5,15 @@ __all__ = [
     "Marginal",
     "bound",
     "chunked_log_weights",
-    "estimator",
+    "estimators",
     "evaluate",
     "known",
+    "require_scorable",
     "weights_cost",
 ]
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -184,13 +185,12 @@ def evaluate(
     Raises:
         InputError: If there is no such split or estimator, or no particle.
     """
-    if split not in ("train", "test") or particles < 1:
-        raise InputError(f"split {split}, particles {particles} is not possible: give train or test, and at least 1")
+    require_scorable(split, particles)
     if isinstance(model, BayesianModel) and ranks.count() > 1:
         raise InputError("datapoints share the draws of random weights: evaluate them without torchrun")
     data = getattr(dataset, split).head(limit)
     compiled = worth_compiling(compile, len(data) * particles)
-    estimators = {name: estimator(name, particles=particles, force=force, compile=compiled) for name in marginal}
+    chosen = estimators(marginal, particles=particles, force=force, compile=compiled)
     mean, se = bound(model, guide, data, min(particles, 100), seed, compiled)
     cost = weights_cost(model, dataset)
     mean = mean - cost if split == "train" else mean
@@ -206,7 +206,7 @@ def evaluate(
     }
     if isinstance(model, BayesianModel):
         result["weights_kl"] = cost
-    for name, part in estimators.items():
+    for name, part in chosen.items():
         with seeded(ranks.own_seed(seed), data.device):
             log_px, error, details = _together(part.estimate(model, guide, data))
         mean, se = Estimate.over(log_px, error, shared=isinstance(model, BayesianModel))
@@ -237,7 +237,17 @@ def known(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def estimator(name: str, **options: Any) -> Any:
-    """Builds an estimator of the marginal likelihood, by name or path, with those of the options that it takes."""
-    part = parts.find("marginal", name)
-    return parts.build("marginal", part, **{key: value for key, value in options.items() if parts.takes(part, key)})
+def require_scorable(split: str, particles: int) -> None:
+    """Refuses what is no split and what are no particles."""
+    if split not in ("train", "test") or particles < 1:
+        raise InputError(f"split {split}, particles {particles} is not possible: give train or test, and at least 1")
+
+
+def estimators(names: Iterable[str], **options: Any) -> dict[str, Any]:
+    """Builds estimators of the marginal likelihood, by name or path, with those of the options that each takes."""
+    built = {}
+    for name in names:
+        part = parts.find("marginal", name)
+        taken = {key: value for key, value in options.items() if parts.takes(part, key)}
+        built[name] = parts.build("marginal", part, **taken)
+    return built

@@ -12,7 +12,7 @@ from pyro_vae.checks import check_pair
 from pyro_vae.data import load_data
 from pyro_vae.elbo import elbo, isolated, log_weights
 from pyro_vae.errors import InputError
-from pyro_vae.evaluation import estimator
+from pyro_vae.evaluation import estimators
 from pyro_vae.models.bernoulli import BernoulliModel
 from pyro_vae.models.priors.mixture import MixturePrior
 from pyro_vae.models.priors.student_t import StudentTPrior
@@ -124,7 +124,7 @@ def test_every_estimator_is_right_where_x_tells_nothing_of_z(create, pixels):
     torch.manual_seed(0)
     annealed = parts.find("marginal", "ais")(temperatures=3, chains=2).estimate(model, None, data)
     torch.testing.assert_close(annealed.log_px, exact.expand(4), atol=1e-4, rtol=0)
-    weighed = estimator("importance", particles=1000).estimate(model, guide, data)
+    weighed = estimators(["importance"], particles=1000)["importance"].estimate(model, guide, data)
     assert (weighed.log_px - exact).abs().mean() < 0.2
     reciprocal = parts.find("marginal", "reciprocal")(draws=20, chains=4, warmup=10, leapfrogs=2, density="gaussian")
     assert (reciprocal.estimate(model, None, data).log_px - exact).abs().mean() < 0.5

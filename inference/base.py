@@ -1,0 +1,56 @@
+"""What algorithms have in common that learn by one update a step."""
+
+__all__ = ["MinibatchLearner"]
+
+from typing import Any
+
+from torch import Tensor
+
+from pyro_vae import ranks
+from pyro_vae.data import Split
+from pyro_vae.update import Update
+
+
+class MinibatchLearner:
+    """The steps and the state of a learner that has one update, of a loss on a minibatch.
+
+    Attributes:
+        data: The training data.
+        update: The update; its loss takes the values to draw from, and is a sum over this rank's share.
+        batch: The number of datapoints in a minibatch.
+        share: How many of them are this rank's.
+        loss: The last minibatch's negative objective in nats per datapoint, a scalar on the device.
+    """
+
+    data: Split
+    update: Update
+    batch: int
+    share: int
+    loss: Tensor
+
+    @property
+    def settled(self) -> bool:
+        """Whether a step is compiled by now, so that it can be recorded."""
+        return self.update.settled
+
+    def step(self) -> int:
+        """Performs one update on a new minibatch.
+
+        Returns:
+            Its cost in datapoint evaluations, the size of the minibatch.
+        """
+        (loss,) = self.update(self.data.values)
+        self.loss = loss / self.share
+        return self.batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that the learner's next step depends on, besides its modules and data."""
+        return {
+            "update": self.update.state_dict(),
+            "generators": ranks.generator_state(self.data.device),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Sets what `state_dict` returned."""
+        self.update.load_state_dict(state["update"])
+        ranks.set_generator_state(state["generators"], self.data.device)
