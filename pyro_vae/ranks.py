@@ -43,7 +43,7 @@ def join() -> None:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     _state["host"] = dist.new_group(backend="gloo")  # what the host has to say does not wait for a GPU
     atexit.register(dist.destroy_process_group)
 

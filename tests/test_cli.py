@@ -411,7 +411,12 @@ def test_a_resumed_run_keeps_its_command_and_refuses_a_smaller_budget(cli):
         ("mcem", "mnist", 6_000, ["importance"]),
     ],
 )
-def test_the_baselines_train_evaluate_and_resume(cli, request, inference, data, samples, marginals):
+def test_the_baselines_train_evaluate_and_resume(cli, request, monkeypatch, inference, data, samples, marginals):
+    # Evaluations on the way take most of the time, and are not what this is about.
+    monkeypatch.setattr("pyro_vae.run._DRAWS", 200)
+    monkeypatch.setattr("pyro_vae.run._FITTED", 10)
+    monkeypatch.setattr("pyro_vae.local.fit_gaussian.__defaults__", (20, 0.1))  # 20 steps
+    monkeypatch.setattr("pyro_vae.inference.ais.AIS.__init__.__defaults__", (20, 8, 3, False))  # 20 temperatures
     options = ["--data", data, "--hidden", "10", "--train-size", "100", "--inference", inference]
     if data != "digits":
         options += ["--data-dir", request.getfixturevalue("real_data")]

@@ -14,7 +14,7 @@ ARGUMENTS = {
     "benchmark_ranks.py": ["1", "100"],
     "compare_baselines.py": ["300"],
     "conv_decoder.py": ["300"],
-    "estimators.py": ["2000", "20"],
+    "estimators.py": ["2000", "4"],
     "full_vb.py": ["2000"],
     "own_model.py": ["300"],
     "quickstart.py": ["2000"],

@@ -97,6 +97,7 @@ def test_a_signal_ends_a_grid_after_checkpoints(tmp_path):
 
 def test_figure_3_from_the_command_line(cli, real_data, monkeypatch):
     monkeypatch.setattr("pyro_vae.paper.STAGES", (15_000,))
+    monkeypatch.setattr("pyro_vae.paper.STEP_SIZES", (0.02,))
     monkeypatch.setattr("pyro_vae.grid._PILOT", 11_000)
     monkeypatch.setattr("pyro_vae.grid._EVALUATED", 50)
     figure = ("paper", "figure3", "--train-sizes", "200", "--algorithms", "aevb", "--samples", "2e4", "--jobs", "2")

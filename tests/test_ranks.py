@@ -215,18 +215,18 @@ def test_a_run_of_torchrun_is_interrupted_and_goes_on_with_another_number_of_ran
 
 def test_an_analysis_by_two_ranks_is_that_of_one_but_for_its_noise(tmp_path):
     run = train(tmp_path / "run", latent=2, hidden=16, samples=60_000, compile="off", progress=False)
-    options = ("--limit", "21", "--draws", "100", "--warmup", "60", "--compile", "off", "--json")
+    options = ("--limit", "21", "--draws", "60", "--warmup", "40", "--compile", "off", "--json")
     process = torchrun("-m", "pyro_vae", "analyze", str(run.path), *options)
     output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     both = json.loads(output)  # one object: the first rank alone prints
     tree = az.from_netcdf(run.path / "analysis" / "draws.nc")
     x = run.dataset.test.first(21)
-    alone = to_arviz(run.model, run.guide, x, draws=100, warmup=60, predictive=100, image_shape=(8, 8), seed=0)
+    alone = to_arviz(run.model, run.guide, x, draws=60, warmup=40, predictive=100, image_shape=(8, 8), seed=0)
     assert {name: dict(group.sizes) for name, group in tree.children.items()} == {
         name: dict(group.sizes) for name, group in alone.children.items()
     }
-    # Each datapoint is in its place, and its posterior mean is right to 6 standard errors: of 400 draws at least 40
+    # Each datapoint is in its place, and its posterior mean is right to 6 standard errors: of 240 draws at least 40
     # count, which in units of a posterior standard deviation is sqrt(2 / 40) for the difference of two means.
     assert tree["observed_data"].to_dataset().equals(alone["observed_data"].to_dataset())
     mine, theirs = (each["posterior"]["z"] for each in (alone, tree))

@@ -48,7 +48,7 @@ def _wait(ready):
 def test_a_grid_survives_the_loss_of_a_node(cluster, tmp_path, capfd):
     workers = OnRay(cluster.address)
     ended = []
-    grid = threading.Thread(target=lambda: ended.append(train_all(CELLS, 100_000, tmp_path / "ray", workers=workers)))
+    grid = threading.Thread(target=lambda: ended.append(train_all(CELLS, 60_000, tmp_path / "ray", workers=workers)))
     grid.start()
     folders = [tmp_path / "ray" / cell.name(0.1) for cell in CELLS]
     _wait(lambda: all((path / "checkpoint.pt").exists() and len(read_metrics(path)) > 6 for path in folders))
@@ -59,7 +59,7 @@ def test_a_grid_survives_the_loss_of_a_node(cluster, tmp_path, capfd):
     assert capfd.readouterr().err.count("it goes on from its last checkpoint") == 1
     logs = [path.with_name(f"{path.name}.log").read_text() for path in folders]
     assert [log.count("   1,000 samples") for log in logs] == [1, 1]  # none of them began anew
-    local, _ = train_all(CELLS, 100_000, tmp_path / "local", workers=Local(1))
+    local, _ = train_all(CELLS, 60_000, tmp_path / "local", workers=Local(2))
     assert _curves(found) == _curves(local)
 
 
