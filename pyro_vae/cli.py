@@ -94,6 +94,7 @@ def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--resume", is_flag=True, help="go on with the run in the folder")
 @click.option("--overwrite", is_flag=True, help="replace the run in the folder")
 @click.option("--trust", is_flag=True, help="when resuming, run the Python files in the folder")
+@click.option("--no-figures", is_flag=True, help="draw nothing at the end")
 def train(
     assignments: tuple[str, ...],
     config: Path | None,
@@ -101,6 +102,7 @@ def train(
     resume: bool,
     overwrite: bool,
     trust: bool,
+    no_figures: bool,
     **options: str | None,
 ) -> None:
     """Train a model and its guide, and draw what they have learnt."""
@@ -112,7 +114,6 @@ def train(
         given["set"] = _merged(given.get("set", {}), assignments)
     Settings.of(given, where)  # before torch is imported
 
-    from pyro_vae import figures
     from pyro_vae.run import train as run_training
 
     run = run_training(out, resume=resume, overwrite=overwrite, trust=trust, **given)
@@ -121,6 +122,10 @@ def train(
     *_, test_bound = run.metrics[-1]
     click.echo(f"test bound {test_bound:.2f} nats per datapoint, {_what(run)}")
     click.echo(f"run folder {run.path}")
+    if no_figures:
+        return
+    from pyro_vae import figures
+
     for path in figures.all_of(run):
         click.echo(f"figure {path}")
 

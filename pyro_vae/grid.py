@@ -102,7 +102,7 @@ def train_all(
     folders: dict[Cell, Path] = {}
     failures: dict[Cell, str] = {}
     with collected() as signals, _Display(cells, samples, out) as display:
-        commands = _Commands(out, data_dir, workers)
+        commands = _Commands(out, samples, data_dir, workers)
         with ThreadPoolExecutor(workers.share(len(cells))) as pool:
             trained = {pool.submit(_train, cell, samples, stages, commands, display.note): cell for cell in cells}
             pending = set(trained)
@@ -182,8 +182,8 @@ def _best(cell: Cell, pilot: int, commands: "_Commands", note: Callable[[str], N
 class _Commands:
     """What the runs of a grid are asked to do."""
 
-    def __init__(self, out: Path, data_dir: str | None, workers: Workers) -> None:
-        self.out, self.data_dir, self.workers = out, data_dir, workers
+    def __init__(self, out: Path, budget: int, data_dir: str | None, workers: Workers) -> None:
+        self.out, self.budget, self.data_dir, self.workers = out, budget, data_dir, workers
 
     def advance(self, cell: Cell, step_size: float, samples: int) -> str | None:
         """Trains a run up to a budget, as far as that is not done. Returns why it diverged, if it did."""
@@ -196,7 +196,9 @@ class _Commands:
         if not (begun := (folder / "checkpoint.pt").exists()):
             (folder / "marginals.csv").unlink(missing_ok=True)
         command = ["--resume"] if begun else ["--overwrite", *cell.command(step_size)]
-        status, output = self._run(folder, "train", *command, "--samples", str(samples), "--out", str(folder))
+        pictures = () if samples >= self.budget else ("--no-figures",)
+        budget = ("--samples", str(samples), "--out", str(folder))
+        status, output = self._run(folder, "train", *command, *budget, *pictures)
         if status == 0:
             return None
         if status != 1 or "not finite" not in output:
