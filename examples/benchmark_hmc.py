@@ -148,7 +148,7 @@ def race(datapoints: int, rounds: int) -> None:
 
 def peak(datapoints: int, particles: int, rows: int) -> None:
     """Prints this process's memory before an estimate and its peak during the estimate, in MiB."""
-    evaluation._ROWS = rows
+    evaluation.ROWS = rows
     data = load()
     model, guide = BernoulliModel(data.features, 3, 100), GaussianGuide(data.features, 3, 100)
     # Forgets the peak so far. `getrusage` cannot, and inherits its peak from the process that started this one.
@@ -166,7 +166,7 @@ def memory(datapoints: int) -> None:
     if not Path("/proc/self/clear_refs").exists():
         print("peak memory is read from Linux's /proc, and is left out here")
         return
-    rows = evaluation._ROWS
+    rows = evaluation.ROWS
     print("Peak memory of the importance estimator on training images:\n")
     print(f"| datapoints | particles | rows in a chunk | before, MiB | peak, MiB | rise |\n{'|---' * 6}|")
     cases = [(datapoints, 50, rows)]

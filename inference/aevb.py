@@ -75,8 +75,8 @@ class AEVB(MinibatchLearner):
     ) -> None:
         self.model, self.guide, self.data = model, guide, data
         self.batch, self.particles, self.kl, self.objective = batch, particles, kl, objective
-        self.share = ranks.share(batch)
-        sites = check_pair(model, guide, data.first(self.share))
+        self.rows = ranks.share(batch)
+        sites = check_pair(model, guide, data.first(self.rows))
         self.reparameterized = all(site["fn"].has_rsample for site in sites.values())
         if kl not in KL:
             raise InputError(f"kl {kl} is unknown: choose from {', '.join(KL)}")
@@ -105,7 +105,7 @@ class AEVB(MinibatchLearner):
 
     def _loss(self, values: Tensor) -> tuple[Tensor]:
         """The negative objective, summed over a minibatch, in nats."""
-        x = self.data.minibatch(self.share, values)
+        x = self.data.minibatch(self.rows, values)
         if self.objective == "iwae":
             loss = -iwae(self.model, self.guide, x, self.particles).sum()
         elif self.reparameterized:

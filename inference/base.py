@@ -18,14 +18,14 @@ class MinibatchLearner:
         data: The training data.
         update: The update; its loss takes the values to draw from, and is a sum over this rank's share.
         batch: The number of datapoints in a minibatch.
-        share: How many of them are this rank's.
+        rows: How many of them are this rank's.
         loss: The last minibatch's negative objective in nats per datapoint, a scalar on the device.
     """
 
     data: Split
     update: Update
     batch: int
-    share: int
+    rows: int
     loss: Tensor
 
     @property
@@ -40,7 +40,7 @@ class MinibatchLearner:
             Its cost in datapoint evaluations, the size of the minibatch.
         """
         (loss,) = self.update(self.data.values)
-        self.loss = loss / self.share
+        self.loss = loss / self.rows
         return self.batch
 
     def state_dict(self) -> dict[str, Any]:

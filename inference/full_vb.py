@@ -67,7 +67,7 @@ class FullVB(MinibatchLearner):
     ) -> None:
         self.model = model if isinstance(model, BayesianModel) else BayesianModel(model)
         self.guide, self.data = guide, data
-        self.batch = self.share = batch
+        self.batch = self.rows = batch
         self.particles, self.analytic = particles, kl == "analytic"
         if kl not in KL:
             raise InputError(f"kl {kl} is unknown: choose from {', '.join(KL)}")

@@ -69,8 +69,8 @@ class WakeSleep:
     ) -> None:
         if not 0 <= insomnia <= 1 or (insomnia > 0 and particles == 1):
             raise InputError(f"insomnia {insomnia} is not possible: give a share of 1, and --particles above 1 with it")
-        self.share = ranks.share(batch)
-        self.latent = [*check_pair(model, guide, data.first(self.share))]
+        self.rows = ranks.share(batch)
+        self.latent = [*check_pair(model, guide, data.first(self.rows))]
         self.model, self.guide, self.data = model, guide, data
         self.batch, self.particles, self.insomnia = batch, particles, insomnia
         self.wake, self.sleep = (
@@ -106,7 +106,7 @@ class WakeSleep:
 
     def _wake(self, values: Tensor) -> tuple[Tensor, ...]:
         """The model's loss on a minibatch, the negative bound, and what `_sleep` takes."""
-        x = self.data.minibatch(self.share, values)
+        x = self.data.minibatch(self.rows, values)
         with particle_plate(self.particles):
             with torch.no_grad():
                 recognised = poutine.trace(self.guide).get_trace(x)
@@ -120,7 +120,7 @@ class WakeSleep:
     def _sleep(self, x: Tensor, weights: Tensor, *recognised: Tensor) -> tuple[Tensor]:
         """The guide's loss on dreams of the model as it is now, and on what was recognised."""
         with torch.no_grad():
-            dream = sample_sites(poutine.trace(self.model).get_trace(None, size=self.share))
+            dream = sample_sites(poutine.trace(self.model).get_trace(None, size=self.rows))
         dreamt = [dream[name]["value"] for name in self.latent]
         loss = (self.insomnia - 1) * self._log_q(dream["x"]["value"], dreamt).sum()
         if self.insomnia:

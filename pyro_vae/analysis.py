@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import kstest
 
-from pyro_vae import parts, ranks
+from pyro_vae import ranks
 from pyro_vae.arviz_export import to_arviz, write
 from pyro_vae.bayesian import BayesianModel
 from pyro_vae.calibration import simulate
@@ -23,7 +23,7 @@ from pyro_vae.device import seeded
 from pyro_vae.diagnostics import guide as guide_diagnostics
 from pyro_vae.diagnostics import sampler
 from pyro_vae.errors import InputError
-from pyro_vae.evaluation import known
+from pyro_vae.evaluation import estimators, known
 from pyro_vae.folder import ANALYSIS, replace_file
 from pyro_vae.gaps import gaps
 from pyro_vae.loo import loo
@@ -102,9 +102,7 @@ def analyze(
     with seeded(seed, run.dataset.train.device):  # dynamic binarisation draws the pixels
         x = getattr(run.dataset, split).head(limit).first()
     compiled = worth_compiling(compile, len(x) * chains * (warmup + draws))
-    part = parts.find("marginal", marginal)
-    options: dict[str, Any] = {"compile": compiled} if parts.takes(part, "compile") else {}
-    estimator = parts.build("marginal", part, **options)
+    estimator = estimators([marginal], compile=compiled)[marginal]
     model: Any = run.model.mean if random_weights else run.model
     stages = Stages(progress and ranks.rank() == 0)
     with stages.stage(f"drawing from the posterior of {len(x)} datapoints") as advance:

@@ -19,7 +19,7 @@ import click
 
 from pyro_vae import __version__
 from pyro_vae.errors import InputError, Interrupted, RunError
-from pyro_vae.settings import COMPILE, PARTS, Options, Settings, read_toml, whole
+from pyro_vae.settings import COMPILE, PARTS, Options, Settings, pixels, read_toml, whole
 
 if TYPE_CHECKING:
     from pyro_vae.run import Run
@@ -151,7 +151,7 @@ def _value(text: str) -> Any:
 
 def _what(run: "Run") -> str:
     data = run.dataset
-    return f"{data.name}, pixels {'grey' if data.binarize == 'none' else data.binarize}, {data.test.total:,} datapoints"
+    return f"{data.name}, pixels {pixels(data.binarize)}, {data.test.total:,} datapoints"
 
 
 def _opening_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,15 +23,11 @@ from pyro_vae import parts, ranks
 from pyro_vae.bayesian import BayesianModel
 from pyro_vae.data import Dataset, Split
 from pyro_vae.device import seeded
-from pyro_vae.elbo import evaluation_mode, log_weights
+from pyro_vae.elbo import ROWS, evaluation_mode, log_weights
 from pyro_vae.errors import InputError
 from pyro_vae.local import fit_gaussian
 from pyro_vae.measure import in_bits, measure
 from pyro_vae.traced import Traced, worth_compiling
-
-# Rows (datapoints times particles) that go through the networks at once: 13 MB of pixels on MNIST. More are no faster,
-# and blocks of about 32 MB fragment the heap of glibc, until a process holds gigabytes.
-_ROWS = 4_096
 
 # Datapoints that share what is costly: the steps that fit a Gaussian to each of them, or a draw of the weights.
 _TOGETHER = 1_000
@@ -86,7 +82,7 @@ def chunked_log_weights(
         The log weights of some datapoints, float64 with shape `(particles, some)`.
     """
     drawn = model.drawn if isinstance(model, BayesianModel) else model
-    size = _TOGETHER if drawn is not model or guide is None else max(1, _ROWS // particles)
+    size = _TOGETHER if drawn is not model or guide is None else max(1, ROWS // particles)
 
     def weigh(x: Tensor, count: int) -> tuple[Tensor]:
         return (log_weights(drawn, q, x, count).double(),)
@@ -97,7 +93,7 @@ def chunked_log_weights(
     for values in split.values.split(size):
         x = split.read(values)
         q = fit_gaussian(model, x) if guide is None else guide
-        rows = max(1, _ROWS // len(x)) if drawn is model else 1
+        rows = max(1, ROWS // len(x)) if drawn is model else 1
         counts = [min(rows, particles - done) for done in range(0, particles, rows)]
         usual = usual or (len(x), counts[0])
         with evaluation_mode(model, q):

@@ -19,11 +19,8 @@ from torch import Tensor, nn
 
 from pyro_vae.bayesian import BayesianModel
 from pyro_vae.device import seeded
-from pyro_vae.elbo import evaluation_mode, isolated, log_weights
+from pyro_vae.elbo import ROWS, evaluation_mode, isolated, log_weights
 from pyro_vae.errors import InputError
-
-# Rows (datapoints times particles) that go through the networks at once.
-_ROWS = 4_096
 
 
 @torch.no_grad()
@@ -54,7 +51,7 @@ def loo(
     with seeded(seed, x.device), isolated(), evaluation_mode(model, guide):
         for draw in range(draws):
             given = partial(model.with_weights, model.draw())
-            parts = [log_weights(given, guide, some, particles) for some in x.split(max(1, _ROWS // particles))]
+            parts = [log_weights(given, guide, some, particles) for some in x.split(max(1, ROWS // particles))]
             log_px[0, draw] = torch.cat(parts, dim=1).double().logsumexp(0).cpu() - math.log(particles)
     values = xr.DataArray(log_px.numpy(), dims=("chain", "draw", "datapoint"), name="x")
     tree = xr.DataTree.from_dict({"log_likelihood": values.to_dataset()})

@@ -19,14 +19,11 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_vae.elbo import joint_log_prob, sample_sites, site_log_prob, traces
+from pyro_vae.elbo import ROWS, joint_log_prob, sample_sites, site_log_prob, traces
 from pyro_vae.hmc import HMC
 from pyro_vae.potential import Potential
 
 Latents = dict[str, NDArray[Any]]
-
-# Rows (datapoints times draws) that go through the networks at once.
-_ROWS = 4_096
 
 # Draws of the guide that tell where the posterior may lie, and how wide it may be.
 _PILOTS = 100
@@ -205,7 +202,7 @@ def predict_prior(model: Callable[..., Any], x: Tensor, draws: int) -> tuple[Lat
 
 def _blocks(size: int, each: int) -> Iterator[slice]:
     """Cuts a range into slices of about as many rows as should go through the networks at once."""
-    step = max(1, _ROWS // each)
+    step = max(1, ROWS // each)
     for start in range(0, size, step):
         yield slice(start, min(start + step, size))
 

@@ -14,6 +14,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from pyro_vae.settings import pixels
 from pyro_vae.training import Clock, Learner
 from pyro_vae.verdicts import Finding
 
@@ -166,11 +167,9 @@ def print_comparison(result: dict[str, Any]) -> None:
 
 
 def _what(result: dict[str, Any]) -> Text:
-    pixels = {"none": "grey"}.get(result["binarize"], result["binarize"])
+    about = f"{pixels(result['binarize'])} pixels, {result['measure']}"
     # A path may hold what would be markup.
-    return Text(
-        f"{result['data']} {result['split']}, {result['datapoints']:,} datapoints, {pixels} pixels, {result['measure']}"
-    )
+    return Text(f"{result['data']} {result['split']}, {result['datapoints']:,} datapoints, {about}")
 
 
 def _difference(values: dict[str, Any]) -> str:

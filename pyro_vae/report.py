@@ -12,6 +12,7 @@ from pyro_vae.analysis import Analysis
 from pyro_vae.folder import ANALYSIS, REPORT, replace_file
 from pyro_vae.report_plots import Picture, draw_all
 from pyro_vae.run import Run
+from pyro_vae.settings import pixels
 from pyro_vae.verdicts import Finding, findings
 
 # Nothing is loaded from anywhere: the browser is told so.
@@ -127,7 +128,7 @@ def _settings(run: Run, about: dict[str, Any]) -> str:
     *_, test_bound = run.metrics[-1]
     rows = {
         "data": f"{run.dataset.name}, {about['split']} split, the first {about['datapoints']:,} datapoints",
-        "pixels": "grey" if about["binarize"] == "none" else about["binarize"],
+        "pixels": pixels(about["binarize"]),
         "model": f"{about['model']}, {about['latent']} latent variables, weights {about['weights']}",
         "guide": about["guide"] or "none",
         "trained by": f"{run.settings.inference}, {about['samples']:,} samples, test bound {test_bound:.2f} nats",

@@ -3,7 +3,7 @@
 Nothing here needs torch, so that the command line can answer at once.
 """
 
-__all__ = ["BINARIZE", "COMPILE", "KL", "PARTS", "Settings", "read_toml", "whole"]
+__all__ = ["BINARIZE", "COMPILE", "KL", "PARTS", "Settings", "pixels", "read_toml", "whole"]
 
 import difflib
 import math
@@ -116,6 +116,11 @@ def whole(name: str, value: Any, least: int = 1, most: int = 2**53) -> int:
         bounds = f"of at least {least}" if most == 2**53 else f"from {least} to {most}"
         raise InputError(f"{_flag(name)} {value} is not possible: give a whole number {bounds}")
     return int(number)
+
+
+def pixels(binarize: str) -> str:
+    """Says what pixels are: `none`, the setting, means grey ones."""
+    return "grey" if binarize == "none" else binarize
 
 
 def read_toml(path: Path) -> dict[str, Any]:

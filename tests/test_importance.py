@@ -56,7 +56,7 @@ def test_khat_tells_a_guide_that_is_too_narrow(oracle):
 
 
 def test_chunks_change_nothing_but_memory(oracle, monkeypatch):
-    monkeypatch.setattr("pyro_vae.evaluation._ROWS", 7)  # one datapoint at a time, in several draws
+    monkeypatch.setattr("pyro_vae.evaluation.ROWS", 7)  # one datapoint at a time, in several draws
     oracle.guide.set_exact(oracle.model)
     log_px, se, _ = Importance(40).estimate(oracle.model, oracle.guide, oracle.split)
     assert log_px.shape == se.shape == (200,)

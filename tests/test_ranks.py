@@ -114,7 +114,7 @@ class Apart:
         """Lets the learner be each of the ranks."""
         for n, part in enumerate(self.parts):
             torch.set_rng_state(self.states[n])
-            learner.data, learner.share = part, BATCH // RANKS
+            learner.data, learner.rows = part, BATCH // RANKS
             yield n
             self.states[n] = torch.get_rng_state()
 
