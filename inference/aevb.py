@@ -103,8 +103,8 @@ class AEVB(MinibatchLearner):
         self.loss = torch.zeros((), device=data.device)
         ranks.draw_apart()
 
-    def _loss(self, values: Tensor) -> tuple[Tensor]:
-        """The negative objective, summed over a minibatch, in nats."""
+    def _loss(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The negative objective in nats, summed over a minibatch and per datapoint."""
         x = self.data.minibatch(self.rows, values)
         if self.objective == "iwae":
             loss = -iwae(self.model, self.guide, x, self.particles).sum()
@@ -113,4 +113,5 @@ class AEVB(MinibatchLearner):
         else:  # guides that cannot be reparameterised need the score function, which Pyro's own estimator adds
             estimator = Trace_ELBO(self.particles, max_plate_nesting=1, vectorize_particles=self.particles > 1)
             loss = estimator.differentiable_loss(self.model, self.guide, x)
-        return (loss * self.data.weight,)
+        loss = loss * self.data.weight
+        return loss, loss.detach() / self.rows

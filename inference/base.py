@@ -16,7 +16,8 @@ class MinibatchLearner:
 
     Attributes:
         data: The training data.
-        update: The update; its loss takes the values to draw from, and is a sum over this rank's share.
+        update: The update; its loss takes the values to draw from, is a sum over this rank's share, and comes with
+            `loss` below.
         batch: The number of datapoints in a minibatch.
         rows: How many of them are this rank's.
         loss: The last minibatch's negative objective in nats per datapoint, a scalar on the device.
@@ -39,8 +40,7 @@ class MinibatchLearner:
         Returns:
             Its cost in datapoint evaluations, the size of the minibatch.
         """
-        (loss,) = self.update(self.data.values)
-        self.loss = loss / self.rows
+        _, self.loss = self.update(self.data.values)
         return self.batch
 
     def state_dict(self) -> dict[str, Any]:

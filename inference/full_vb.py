@@ -91,11 +91,12 @@ class FullVB(MinibatchLearner):
         )
         self.loss = torch.zeros((), device=data.device)
 
-    def _loss(self, values: Tensor) -> tuple[Tensor]:
-        """The negative bound times M / N, in nats."""
+    def _loss(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The negative bound in nats, times M / N and divided by N."""
         x = self.data.minibatch(self.batch, values)
         draws = torch.stack([self._bound(x) for _ in range(self.particles)])
-        return (-draws.mean(),)
+        loss = -draws.mean()
+        return loss, loss.detach() / self.batch
 
     def _bound(self, x: Tensor) -> Tensor:
         weights = self.model.draw()

@@ -1,7 +1,7 @@
 """Functions of tensors, traced through Pyro once and compiled: its meaning without its overhead.
 
 Pyro's handlers cost more than the arithmetic of these models. Tracing runs them one last time and records the tensor
-operations that they lead to; `torch.compile` makes machine code of the record.
+operations that they lead to; TorchInductor makes machine code of the record.
 """
 
 __all__ = ["Traced", "worth_compiling"]
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._decomp import get_decompositions
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -26,10 +27,20 @@ Function = Callable[..., Outputs]
 _OPTIONS: dict[str, Any] = {
     "fallback_random": True,  # the same draws as torch's own
     "compile_threads": 1,  # no processes on the side
-    "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,  # `Traced` looks at the inputs itself
 }
-# On a CPU, no Python between the kernels, and no `A @ B + C` as a call that copies C first.
-_CPU_OPTIONS = {**_OPTIONS, "cpp_wrapper": True, "pattern_matcher": False}
+_CPU_OPTIONS = {
+    **_OPTIONS,
+    "cpp_wrapper": True,  # no Python between the kernels
+    "pattern_matcher": False,  # no `A @ B + C` as a call that copies C first
+    "cpp.max_horizontal_fusion_size": 1,  # a weight moves while its gradient is in the cache, not with all others
+    "cpp.use_decompose_tanh": True,  # by way of exp: half the time
+}
+_ATEN = torch.ops.aten
+_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {**get_decompositions([_ATEN.addmm])}
+if (
+    torch.__version__ < "2.15"
+):  # before, a Bernoulli's draw could come out of its turn; this one waits for what it needs
+    _DECOMPOSITIONS[_ATEN.bernoulli.default] = lambda p, generator=None: torch.empty_like(p).bernoulli_(p)
 
 # How far a compiled function may be from the plain one, as a share of the norm: float32, summed in another order.
 _TOLERANCE, _TINY = 1e-3, 1e-6
@@ -101,26 +112,33 @@ class Traced:
         """Compiles the function for inputs like these. Returns it and what it makes of them."""
         used = self._call.tensors()
         places = [n for n, value in enumerate(inputs) if isinstance(value, Tensor)]
+        given = [inputs[n] for n in places]
 
-        def pure(tensors: list[Tensor], given: list[Tensor]) -> Outputs:
-            arguments = {**dict(enumerate(inputs)), **dict(zip(places, given, strict=True))}
-            return self._call.with_tensors(dict(zip(used, tensors, strict=True)), *arguments.values())
+        def pure(*tensors: Tensor) -> Outputs:
+            arguments = {**dict(enumerate(inputs)), **dict(zip(places, tensors[len(used) :], strict=True))}
+            return self._call.with_tensors(dict(zip(used, tensors, strict=False)), *arguments.values())
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the compilers', about themselves
-            graph = make_fx(pure)(self._call.copies(), [inputs[n] for n in places])
+            graph = make_fx(pure, decomposition_table=_DECOMPOSITIONS)(*self._call.copies(), *given)
             set_generator_state(generators, inputs[0].device)
             changed = self._call.copies()
-            expected = pure(changed, [inputs[n] for n in places])
+            expected = pure(*changed, *given)
             set_generator_state(generators, inputs[0].device)
             live = list(used.values())
             options = _CPU_OPTIONS if inputs[0].device.type == "cpu" else _OPTIONS
-            code = torch.compile(graph, fullgraph=True, dynamic=False, options=options)
+            with torch.no_grad():
+                # The compiler alone: what `torch.compile` puts around it would look for what `Traced` has found.
+                code = torch._inductor.standalone_compile(
+                    graph,
+                    [*live, *given],
+                    dynamic_shapes="from_example_inputs",
+                    options={"config_patches": options},
+                )
 
             @torch.no_grad()
             def compiled(*inputs: Any) -> Outputs:
-                outputs: Outputs = code(live, [inputs[n] for n in places])
-                return outputs
+                return tuple(code(*live, *(inputs[n] for n in places)))
 
             outputs = compiled(*inputs)
         if not all(map(_alike, (*outputs, *live), (*expected, *changed))):

@@ -250,7 +250,7 @@ def test_iwae_of_one_particle_is_the_elbo(pixels, model_class):
 def test_iwae_reaches_every_parameter(pixels):
     model, guide = BernoulliModel(12, 2, hidden=7), GaussianGuide(12, 2, hidden=7)
     learner = AEVB(model, guide, pixels, batch=10, objective="iwae", particles=4)
-    (loss,) = learner._loss(pixels.values)
+    loss, _ = learner._loss(pixels.values)
     parameters = dict((*model.named_parameters("model"), *guide.named_parameters("guide")))
     gradients = torch.autograd.grad(loss, list(parameters.values()))
     for name, gradient in zip(parameters, gradients, strict=True):
