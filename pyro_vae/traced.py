@@ -31,16 +31,17 @@ _OPTIONS: dict[str, Any] = {
 _CPU_OPTIONS = {
     **_OPTIONS,
     "cpp_wrapper": True,  # no Python between the kernels
-    "pattern_matcher": False,  # no `A @ B + C` as a call that copies C first
+    "pattern_matcher": False,  # no `A @ B + C` as one call, which copies C first
     "cpp.max_horizontal_fusion_size": 1,  # a weight moves while its gradient is in the cache, not with all others
     "cpp.use_decompose_tanh": True,  # by way of exp: half the time
 }
 _ATEN = torch.ops.aten
-_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {**get_decompositions([_ATEN.addmm])}
-if (
-    torch.__version__ < "2.15"
-):  # before, a Bernoulli's draw could come out of its turn; this one waits for what it needs
-    _DECOMPOSITIONS[_ATEN.bernoulli.default] = lambda p, generator=None: torch.empty_like(p).bernoulli_(p)
+_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {**get_decompositions([_ATEN.addmm])}  # `A @ B`, and then `+ C`
+# torch 2.11 may draw a Bernoulli before the random numbers that its probability comes from: this draw waits for it.
+if torch.__version__ < "2.15":
+    _DECOMPOSITIONS[_ATEN.bernoulli.default] = lambda p, generator=None: torch.empty_like(p).bernoulli_(
+        p, generator=generator
+    )
 
 # How far a compiled function may be from the plain one, as a share of the norm: float32, summed in another order.
 _TOLERANCE, _TINY = 1e-3, 1e-6
