@@ -116,8 +116,9 @@ class Traced:
         given = [inputs[n] for n in places]
 
         def pure(*tensors: Tensor) -> Outputs:
-            arguments = {**dict(enumerate(inputs)), **dict(zip(places, tensors[len(used) :], strict=True))}
-            return self._call.with_tensors(dict(zip(used, tensors, strict=False)), *arguments.values())
+            own, others = tensors[: len(used)], tensors[len(used) :]
+            arguments = {**dict(enumerate(inputs)), **dict(zip(places, others, strict=True))}
+            return self._call.with_tensors(dict(zip(used, own, strict=True)), *arguments.values())
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the compilers', about themselves
