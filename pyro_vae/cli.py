@@ -111,7 +111,7 @@ def train(
     given |= {name: value for name, value in options.items() if value is not None}
     if assignments:
         Settings.of(given, where)
-        given["set"] = _merged(given.get("set", {}), assignments)
+        given["set"] = _merged(given.get("set", {}), assignments, PARTS)
     Settings.of(given, where)  # before torch is imported
 
     from pyro_vae.run import train as run_training
@@ -130,13 +130,14 @@ def train(
         click.echo(f"figure {path}")
 
 
-def _merged(options: Any, assignments: Sequence[str]) -> Options:
+def _merged(options: Any, assignments: Sequence[str], parts: Sequence[str]) -> Options:
     merged: Options = {part: dict(values) for part, values in options.items()}
     for assignment in assignments:
         target, equals, text = assignment.partition("=")
-        part, dot, key = target.partition(".")
-        if not (equals and dot and key and part in PARTS):
-            raise InputError(f"--set {assignment} is not PART.KEY=VALUE, PART being one of {', '.join(PARTS)}")
+        part = next((part for part in parts if target.startswith(f"{part}.")), "")  # a part named by path has dots
+        key = target.removeprefix(f"{part}.")
+        if not (equals and part and key):
+            raise InputError(f"--set {assignment} is not PART.KEY=VALUE, PART being one of {', '.join(parts)}")
         merged.setdefault(part, {})[key] = _value(text)
     return merged
 
@@ -191,6 +192,13 @@ def _scoring_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="NAME",
             help="estimator of log p(x), may be repeated  [default: importance]",
         ),
+        click.option(
+            "--set",
+            "assignments",
+            multiple=True,
+            metavar="NAME.KEY=VALUE",
+            help="an argument of an estimator, e.g. reciprocal.draws=50; may be repeated",
+        ),
         click.option("--particles", default="1000", show_default=True, help="importance samples per datapoint"),
         click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True),
     ):
@@ -199,13 +207,22 @@ def _scoring_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _scoring(
-    split: str, particles: str, marginal: tuple[str, ...], limit: str | None, seed: str, compile: str, force: bool
+    split: str,
+    particles: str,
+    marginal: tuple[str, ...],
+    assignments: tuple[str, ...],
+    limit: str | None,
+    seed: str,
+    compile: str,
+    force: bool,
 ) -> dict[str, Any]:
     """Reads those options."""
+    marginal = marginal or ("importance",)
     return {
         "split": split,
         "particles": whole("particles", particles, most=10**6),
-        "marginal": marginal or ("importance",),
+        "marginal": marginal,
+        "set": _merged({}, assignments, marginal),
         "limit": None if limit is None else whole("limit", limit),
         "seed": whole("seed", seed, 0),
         "compile": compile,

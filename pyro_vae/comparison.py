@@ -8,7 +8,7 @@ the error of a mean difference :math:`\frac{1}{N} \sum_i (a_i - b_i)` is the sta
 __all__ = ["Comparison", "Score", "compare"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -117,6 +117,7 @@ def compare(
     split: str = "test",
     particles: int = 1000,
     marginal: Sequence[str] = ("importance",),
+    set: Mapping[str, Mapping[str, Any]] | None = None,
     limit: int | None = None,
     seed: int = 0,
     force: bool = False,
@@ -129,6 +130,7 @@ def compare(
         split: `train` or `test`.
         particles: The number of draws per datapoint; the bound makes do with 100 of them.
         marginal: Estimators of the marginal likelihood, by name or path.
+        set: Arguments of the estimators, by estimator and name.
         limit: Take the first datapoints only.
         seed: The seed of the draws.
         force: Whether estimators go on where they would decline.
@@ -155,7 +157,7 @@ def compare(
         with seeded(seed, data.device):
             data = Split(data.first())
     compiled = worth_compiling(compile, len(data) * particles)
-    chosen = estimators(marginal, particles=particles, force=force, compile=compiled)
+    chosen = estimators(marginal, set, particles=particles, force=force, compile=compiled)
     scores = []
     for run in runs:
         with seeded(seed, data.device):

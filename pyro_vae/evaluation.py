@@ -13,7 +13,7 @@ __all__ = [
 ]
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -151,6 +151,7 @@ def evaluate(
     split: str = "test",
     particles: int = 1000,
     marginal: Sequence[str] = ("importance",),
+    set: Mapping[str, Mapping[str, Any]] | None = None,
     limit: int | None = None,
     seed: int = 0,
     force: bool = False,
@@ -167,6 +168,7 @@ def evaluate(
         split: `train` or `test`.
         particles: The number of draws per datapoint; the bound makes do with 100 of them.
         marginal: Estimators of the marginal likelihood, by name or path.
+        set: Arguments of the estimators, by estimator and name.
         limit: Take the first datapoints only.
         seed: The seed of the draws.
         force: Whether estimators go on where they would decline.
@@ -186,7 +188,7 @@ def evaluate(
         raise InputError("datapoints share the draws of random weights: evaluate them without torchrun")
     data = getattr(dataset, split).head(limit)
     compiled = worth_compiling(compile, len(data) * particles)
-    chosen = estimators(marginal, particles=particles, force=force, compile=compiled)
+    chosen = estimators(marginal, set, particles=particles, force=force, compile=compiled)
     mean, se = bound(model, guide, data, min(particles, 100), seed, compiled)
     cost = weights_cost(model, dataset)
     mean = mean - cost if split == "train" else mean
@@ -239,11 +241,26 @@ def require_scorable(split: str, particles: int) -> None:
         raise InputError(f"split {split}, particles {particles} is not possible: give train or test, and at least 1")
 
 
-def estimators(names: Iterable[str], **options: Any) -> dict[str, Any]:
-    """Builds estimators of the marginal likelihood, by name or path, with those of the options that each takes."""
+def estimators(
+    names: Sequence[str], own: Mapping[str, Mapping[str, Any]] | None = None, **options: Any
+) -> dict[str, Any]:
+    """Builds estimators of the marginal likelihood.
+
+    Arguments:
+        names: Their names or paths.
+        own: Arguments by estimator and name.
+        options: Arguments for each estimator that takes them.
+
+    Raises:
+        InputError: If there is no such estimator, or it does not take an argument of its own.
+    """
+    own = own or {}
+    for name in own:
+        if name not in names:
+            raise InputError(f"set has arguments of {name}, which is not asked for: give marginal={name!r} as well")
     built = {}
     for name in names:
         part = parts.find("marginal", name)
         taken = {key: value for key, value in options.items() if parts.takes(part, key)}
-        built[name] = parts.build("marginal", part, **taken)
+        built[name] = parts.build(name, part, own=own.get(name), **taken)
     return built
