@@ -31,8 +31,10 @@ _PILOT = 100_000
 # The paper's estimate of the marginal likelihood (Appendices D and E): of the first datapoints of each split, by
 # transitions of four leapfrogs, with 50 draws for the density and 50 for the mean, here from two chains.
 _EVALUATED = 1000
-_ESTIMATE = ("--marginal", "reciprocal", "--set", "reciprocal.draws=50", "--set", "reciprocal.chains=2")
-_ESTIMATE += ("--set", "reciprocal.leapfrogs=4")
+_ESTIMATE = (
+    *("--marginal", "reciprocal", "--set", "reciprocal.leapfrogs=4"),
+    *("--set", "reciprocal.draws=50", "--set", "reciprocal.chains=2"),
+)
 # How many workers a run may lose before it counts as failed.
 _LIVES = 5
 _MARGINALS = ("samples", "split", "log_px", "se", "acceptance")

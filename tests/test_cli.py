@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 import pyro_vae
 from pyro_vae import Run, train
+from pyro_vae.errors import InputError
 from pyro_vae.folder import read_checkpoint
 
 TINY = ("--samples", "2000", "--hidden", "20", "--no-figures")
@@ -102,6 +103,26 @@ def test_evaluate_prints_a_table_and_takes_a_limit(cli):
     assert result.status == 0
     assert "digits train, 10 datapoints, static pixels" in result.out
     assert "log p(x), importance" in result.out
+
+
+def test_an_estimator_takes_its_own_arguments(cli):
+    cli("train", *TINY, "--out", "run")
+    Path("my.own.py").write_text(
+        "from pyro_vae.inference.importance import Importance\n\n\nclass Own(Importance):\n    pass\n"
+    )
+    marginals = ("--marginal", "my.own.py", "--marginal", "reciprocal")
+    own = ("--set", "my.own.py.particles=7", "--set", "reciprocal.density=gaussian", "--set", "reciprocal.draws=4")
+    result = cli("evaluate", "run", "--limit", "3", *marginals, *own, "--json")
+    assert result.status == 0, result.err
+    assert json.loads(result.out)["my.own.py"]["particles"] == 7
+    result = cli("evaluate", "run", "--marginal", "reciprocal", "--set", "reciprocal.draw=4")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "--set reciprocal.draw is unknown: Reciprocal takes draws, chains, warmup" in result.err
+    result = cli("compare", "run", "run", "--set", "importance.particles=0")
+    assert result.status == 2
+    assert "particles 0" in result.err
+    with pytest.raises(InputError, match="arguments of ais, which is not asked for: give marginal='ais'"):
+        Run.open("run").evaluate(set={"ais": {"chains": 2}})
 
 
 @pytest.mark.parametrize("data", ["mnist", "frey"])
@@ -513,6 +534,8 @@ def _array(name, array):
         (("evaluate", "none"), "none is not a run folder"),
         (("evaluate", "none", "--particles", "0"), "--particles 0 is not possible"),
         (("evaluate", "none", "--split", "validation"), "'validation' is not one of"),
+        (("evaluate", "none", "--set", "ais.chains=2"), "is not PART.KEY=VALUE, PART being one of importance"),
+        (("evaluate", "none", "--set", "importance=2"), "is not PART.KEY=VALUE"),
         (("sample", "none", "--number", "x"), "--number x is not possible"),
         (("manifold", "none", "--grid", "1e6"), "--grid 1e6 is not possible: give a whole number from 1 to 100"),
         (("data", "nope"), "--data nope is unknown"),
