@@ -112,10 +112,10 @@ def test_figure_3_from_the_command_line(cli, real_data, monkeypatch):
     ]
     # Untrained, the pixels are fair coins: 784 log 1/2 = -543; after a warm-up of 10,100 samples that is history.
     assert all(-500 < float(row["value"]) < -100 and float(row["seconds"]) > 0 for row in rows)
-    # The last row is what `evaluate` says of the trained pair, with the paper's 50 draws and 4 leapfrogs.
+    # The last row is what `evaluate` says of the trained pair.
     folder = next(path for path in Path("runs/paper/figure3").glob("mnist200-3-aevb-*-0") if marginals(path))
-    own = {"reciprocal": {"draws": 50, "chains": 2, "leapfrogs": 4}}
-    found = Run.open(folder).evaluate(limit=50, marginal=["reciprocal"], set=own)["reciprocal"]
+    own = {"ais": {"temperatures": 300, "chains": 4}}
+    found = Run.open(folder).evaluate(limit=50, marginal=["ais"], set=own)["ais"]
     assert float(rows[-1]["value"]) == pytest.approx(found["log_px"], abs=1e-3)
     assert marginals(folder)[-1]["acceptance"] == pytest.approx(found["acceptance"], abs=1e-3)
     before = _written(Path("runs/paper/figure3"))
