@@ -4,8 +4,9 @@ r"""The paper's estimator of the marginal likelihood (Appendix D), for few laten
     \quad z_l \sim p(z | x)
 
 HMC draws from the posterior; the density q is fitted to the first half of the draws, and the mean is over the second.
-Where q is wider than the posterior, or the chains have not left their start, the estimate is too high. Beyond four
-latent variables no density can be fitted well enough, and the estimator declines.
+Where q is wider than the posterior, or the chains have not left their start, the estimate is too high. Where the
+posterior has several modes, chains stay in theirs, and it is too low. Beyond four latent variables no density can be
+fitted well enough, and the estimator declines.
 
 The author's code estimates several datapoints at once with a wrong order of rows (`hmc_est.py`), which biases it down
 by tenths of a nat; here each datapoint has its own chains and its own density.

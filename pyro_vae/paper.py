@@ -153,10 +153,10 @@ def figure3(
 ) -> list[Path]:
     """Reruns Figure 3: the marginal likelihood of the first 1,000 datapoints of each split, for three algorithms.
 
-    It is estimated by annealed importance sampling, which rests neither on the guide nor on a chain's start. On test
-    data, after AEVB on 1,000 datapoints, the posterior has several modes: importance weights from the guide miss most of
-    it, and the chains of the paper's own estimator (`reciprocal`) stay where they begin. MCEM keeps the author's step
-    size, 0.1: its first iteration alone is past the samples by which the others choose theirs.
+    It is estimated by annealed importance sampling, which rests neither on the guide nor on where a chain starts. On
+    test data, after AEVB on 1,000 datapoints, the posterior has several modes: importance weights from the guide miss
+    most of it, and the chains of the paper's own estimator (`reciprocal`) stay where they begin. MCEM keeps the step
+    size of the author's code, 0.1: its first iteration alone is past the samples by which the others choose theirs.
 
     Arguments are those of `figure2`, but for `sizes`, the numbers of training datapoints.
     """
