@@ -2,6 +2,7 @@
 
 __all__ = ["CLAIMS", "COLUMNS", "Claim", "claims", "judge"]
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,11 +197,21 @@ def _earlier(results: _Results) -> Numbers:
     """By what factor AEVB needs fewer samples for wake-sleep's last test bound."""
     factors = []
     for panel in _all("mnist"):
-        behind = results.curve(panel, "wake_sleep", "test")
-        ahead = results.curve(panel, "aevb", "test")
-        budget, aim = list(behind.items())[-1]
-        factors.append(budget / min((n for n, value in ahead.items() if value >= aim), default=float("inf")))
+        budget, aim = list(results.curve(panel, "wake_sleep", "test").items())[-1]
+        factors.append(budget / _first(results.curve(panel, "aevb", "test"), aim))
     return {"factor": factors}
+
+
+def _first(curve: dict[float, float], aim: float) -> float:
+    """After how many samples a curve first comes to a value; between its points it is straight over log samples."""
+    (n, low), *rest = curve.items()
+    for m, high in rest:
+        if low >= aim:
+            break
+        if high >= aim:
+            return n * float(m / n) ** ((aim - low) / (high - low))
+        n, low = m, high
+    return n if low >= aim else math.inf
 
 
 def _superfluous(results: _Results) -> Numbers:
@@ -263,7 +274,7 @@ CLAIMS = (
         "MNIST, samples of wake-sleep's last test bound over those that AEVB needs for it: at least 2",
         _earlier,
         lambda ours, _: min(_flat(ours)) >= 2,
-        "20 / 7 / 13 / 19 / 23 at 2.4e8 samples",
+        "3.8 / 2.3 / 2.5 / 1.9 / 3.4 at 1e7 samples, 20 / 7 / 13 / 19 / 23 at 2.4e8",
     ),
     Claim(
         "A3",
