@@ -14,6 +14,7 @@ __all__ = [
 ]
 
 import csv
+import math
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -153,10 +154,11 @@ def figure3(
 ) -> list[Path]:
     """Reruns Figure 3: the marginal likelihood of the first 1,000 datapoints of each split, for three algorithms.
 
-    It is estimated by annealed importance sampling, which rests neither on the guide nor on where a chain starts. On
-    test data, after AEVB on 1,000 datapoints, the posterior has several modes: importance weights from the guide miss
-    most of it, and the chains of the paper's own estimator (`reciprocal`) stay where they begin. MCEM keeps the step
-    size of the author's code, 0.1: its first iteration alone is past the samples by which the others choose theirs.
+    It is the higher of two estimates from below: by importance sampling, with the guide as proposal, and by annealed
+    importance sampling, which rests neither on the guide nor on where a chain starts. On test data, after AEVB on 1,000
+    datapoints, the posterior has several modes: the guide misses most of it, and the chains of the paper's own
+    estimator (`reciprocal`) stay where they begin. MCEM keeps the step size of the author's code, 0.1: its first
+    iteration alone is past the samples by which the others choose theirs.
 
     Arguments are those of `figure2`, but for `sizes`, the numbers of training datapoints.
     """
@@ -178,16 +180,25 @@ def figure3(
     stages = sorted({*(stage for stage in STAGES if stage < samples), samples})
     folders, failures = _train(cells, samples, out / "figure3", workers, data_dir, stages)
     rows = [
-        _row("3", f"N={cell.train_size}", cell, row["split"], row["samples"], row["log_px"], seconds[row["samples"]])
+        _row("3", f"N={cell.train_size}", cell, split, samples, value, seconds[samples])
         for cell, folder in folders.items()
         for seconds in [{samples: seconds for samples, seconds, *_ in read_metrics(folder)}]
-        for row in marginals(folder)
+        for (samples, split), value in _highest(marginals(folder)).items()
     ]
     written = [write_table(rows, _COLUMNS, out / "figure3.csv")]
     if rows:
         written += paper_figures.figure3(rows, paper_values("3"), out)
     _require_all(failures, written)
     return written
+
+
+def _highest(rows: Iterable[dict[str, Any]]) -> dict[tuple[float, str], float]:
+    """The higher one of the estimates at each number of samples, for each split."""
+    found: dict[tuple[float, str], float] = {}
+    for row in rows:
+        key = row["samples"], row["split"]
+        found[key] = max(row["log_px"], found.get(key, -math.inf))
+    return found
 
 
 def figure4(out: Path, samples: int, workers: Workers | None = None, data_dir: str | None = None) -> list[Path]:
