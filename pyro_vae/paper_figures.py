@@ -20,8 +20,9 @@ _NAMES = {"aevb": "AEVB", "wake_sleep": "Wake-Sleep", "mcem": "MCEM"}
 _STYLES = {"train": "--", "test": "-"}
 _MARKERS = {"train": "x", "test": "o"}
 _DATA = {"mnist": "MNIST", "frey": "Frey Face"}
-# The axes of the printed figure; below them nothing has been learnt yet.
+# Where the axes of the printed figures begin; below, little has been learnt yet.
 _FLOORS = {"mnist": -150.0, "frey": 0.0}
+_MARGINAL_FLOOR = -160.0
 
 
 def figure2(rows: Rows, paper: Rows, out: Path) -> list[Path]:
@@ -66,6 +67,7 @@ def _marginals(rows: Rows, paper: Rows, x: str, label: str) -> Figure:
         _marks(axes, [row for row in paper if row["panel"] == panel], rows)
         if x == "samples":
             axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g}")
+        axes.set_ylim(_limits([row["value"] for row in rows if row["panel"] == panel], _MARGINAL_FLOOR))
         axes.set_title(f"$N_{{train}}$ = {panel.partition('=')[2]}", fontsize=10)
         axes.set_xlabel(label, fontsize=8)
         axes.set_ylabel("marginal log-likelihood (nats)")
@@ -88,17 +90,24 @@ def _bounds(rows: Rows, paper: Rows, x: str, label: str) -> Figure:
             axes.set_xlabel(label, fontsize=8)
         for axes in axes_row[len(found) :]:
             axes.set_visible(False)
-        shown = [row["value"] for row in rows if row["panel"] in found]
-        floor = min(_FLOORS[data], max(shown) - 20)  # a short run may not have come as far
-        begin = min(row[x] for row in rows if row["panel"] in found and row["value"] >= floor)
+        shown = [row for row in rows if row["panel"] in found]
+        limits = _limits([row["value"] for row in shown], _FLOORS[data])
+        begin = min(row[x] for row in shown if row["value"] >= limits[0])
         for axes in axes_row:
             axes.set_xlim(left=0.8 * begin)
-        axes_row[0].set_ylim(floor, max(shown) + 0.08 * (max(shown) - floor))
+        axes_row[0].set_ylim(limits)
         axes_row[0].set_ylabel("lower bound (nats)")
         for axes in axes_row[: len(found)]:
             axes.set_xscale("log")
     _legend(figure, grid[0][0], 2 + columns // 2)
     return figure
+
+
+def _limits(values: Sequence[float], floor: float) -> tuple[float, float]:
+    """The ends of an axis of nats; a short run may not have come as far as the floor."""
+    highest = max(values)
+    floor = min(floor, highest - 20)
+    return floor, highest + 0.08 * (highest - floor)
 
 
 def _legend(figure: Figure, axes: Axes, columns: int) -> None:
