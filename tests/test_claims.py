@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import norm
 
-from pyro_vae import claim_measures, claims, train
+from pyro_vae import claim_measures, claims, paper, train
 from pyro_vae.data import load_data
 from pyro_vae.paper import paper_values
 from pyro_vae.tables import read_table, write_table
@@ -136,3 +136,11 @@ def test_the_command_writes_what_it_prints(cli, tmp_path, monkeypatch):
     result = cli("paper", "claims", "--out", str(tmp_path))
     assert (result.status, result.err.count("\n")) == (2, 1)
     assert "figure2.csv is damaged: its columns are not figure, panel" in result.err
+
+
+def test_the_committed_claims_follow_from_the_committed_tables():
+    folder = Path(__file__).parents[1] / "docs" / "results" / "paper"
+    tables = (paper.read_values(folder / f"figure{n}.csv") for n in (2, 3))
+    rows = claims.judge(*tables, claim_measures.read_measures(folder))
+    assert rows == read_table(folder / "claims.csv", claims.COLUMNS, claims.COLUMNS)
+    assert (folder / "claims.md").read_text().count("\n") == len(rows) + 2
