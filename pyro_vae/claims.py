@@ -205,13 +205,13 @@ def _earlier(results: _Results) -> Numbers:
 def _first(curve: dict[float, float], aim: float) -> float:
     """After how many samples a curve first comes to a value; between its points it is straight over log samples."""
     (n, low), *rest = curve.items()
+    if low >= aim:
+        return n
     for m, high in rest:
-        if low >= aim:
-            break
         if high >= aim:
             return n * float(m / n) ** ((aim - low) / (high - low))
         n, low = m, high
-    return n if low >= aim else math.inf
+    return math.inf
 
 
 def _superfluous(results: _Results) -> Numbers:

@@ -224,9 +224,9 @@ class _Commands:
             status, output = self._run(folder, *command, *_ESTIMATE)
             if status != 0:
                 raise RunError(f"{folder.name}: {output or f'exit status {status}'}")
+            found = json.loads(output)
             for name in _ESTIMATORS:
-                found = json.loads(output)[name]
-                values = (_done(folder), split, name, found["log_px"], found["se"])
+                values = (_done(folder), split, name, found[name]["log_px"], found[name]["se"])
                 rows.append(dict(zip(_MARGINALS, values, strict=True)))
         write_table(rows, _MARGINALS, folder / "marginals.csv")
 
