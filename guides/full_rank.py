@@ -30,7 +30,8 @@ class FullRankGuide(Guide):
         hidden: The number of hidden units in each layer.
         depth: The number of hidden layers.
         activation: Their activation; see `pyro_vae.networks.hidden_layer`.
-        log_variance_factor: What A is multiplied by, as the log variance is in the author's wake-sleep.
+        log_variance_factor: What the weights of A are multiplied by, as those of the log variance are in the author's
+            wake-sleep.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class FullRankGuide(Guide):
     def posterior(self, x: Tensor) -> dist.Distribution:
         """Returns q(z | x), with event shape `(latent,)`."""
         h = self.hidden(x)
-        a = (self.log_variance_factor * self.scale(h)).unflatten(-1, (self.latent, self.latent))
+        a = self.scale(self.log_variance_factor * h).unflatten(-1, (self.latent, self.latent))
         return _Gaussian(self.mean(h), scale_tril=transform_to(constraints.lower_cholesky)(a))
 
 

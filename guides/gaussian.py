@@ -23,8 +23,8 @@ class GaussianGuide(Guide):
         hidden: The number of hidden units in each layer.
         depth: The number of hidden layers.
         activation: Their activation; see `pyro_vae.networks.hidden_layer`.
-        log_variance_factor: What the last layer's log variance is multiplied by: 1 in the paper and in the author's
-            AEVB, 0.1 in his wake-sleep.
+        log_variance_factor: What the weights of the log variance, though not its biases, are multiplied by: 1 in the
+            paper and in the author's AEVB, 0.1 in his wake-sleep.
     """
 
     def __init__(
@@ -45,5 +45,5 @@ class GaussianGuide(Guide):
     def posterior(self, x: Tensor) -> dist.Distribution:
         """Returns q(z | x), with event shape `(latent,)`."""
         h = self.hidden(x)
-        log_variance = self.log_variance_factor * self.log_variance(h)
+        log_variance = self.log_variance(self.log_variance_factor * h)
         return dist.Normal(self.mean(h), (0.5 * log_variance).exp()).to_event(1)

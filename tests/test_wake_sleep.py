@@ -169,13 +169,16 @@ def test_each_phase_has_an_optimizer_of_its_own(pixels):
 
 
 def test_the_guide_gets_the_authors_factor(pixels):
-    # His wake-sleep multiplies the log variance by 0.1: the author's own choice, and a default that belongs here.
+    # His wake-sleep multiplies the weights of the log variance by 0.1, in AEVB it does not, and the biases in neither.
     guide = GaussianGuide(12, 2, hidden=7, **WakeSleep.guide_defaults)
-    assert guide.log_variance_factor == 0.1
+    x = pixels.first(4)
     with torch.no_grad():
+        guide.log_variance.weight.fill_(3.0)
         guide.log_variance.bias.fill_(2.0)
-    # log variance 0.1 x 2, so that the scale is exp(0.1)
-    torch.testing.assert_close(guide.posterior(pixels.first(4)).base_dist.scale, torch.full((4, 2), math.exp(0.1)))
+        h = guide.hidden(x)
+    # Each log variance is 0.1 x 3 sum_j h_j + 2.
+    expected = (0.5 * (0.3 * h.sum(1, keepdim=True) + 2.0)).exp().expand(4, 2)
+    torch.testing.assert_close(guide.posterior(x).base_dist.scale, expected)
 
 
 class _TwoLayerModel(nn.Module):
