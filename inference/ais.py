@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pyro_vae.data import Split
 from pyro_vae.elbo import isolated
-from pyro_vae.errors import InputError
+from pyro_vae.errors import require_whole
 from pyro_vae.evaluation import Marginal
 from pyro_vae.hmc import HMC
 from pyro_vae.potential import Potential
@@ -51,10 +51,9 @@ class AIS:
     """
 
     def __init__(self, temperatures: int = 1000, chains: int = 8, leapfrogs: int = 3, compile: bool = False) -> None:
-        for name, value in (("temperatures", temperatures), ("chains", chains), ("leapfrogs", leapfrogs)):
-            least = 2 if name == "chains" else 1
-            if not (isinstance(value, int) and value >= least):
-                raise InputError(f"{name} {value} is not possible: give a whole number from {least} on")
+        require_whole("temperatures", temperatures)
+        require_whole("chains", chains, 2)
+        require_whole("leapfrogs", leapfrogs)
         self.temperatures, self.chains, self.leapfrogs = temperatures, chains, leapfrogs
         self.compile = compile
 

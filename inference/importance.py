@@ -16,7 +16,7 @@ from torch import nn
 
 from pyro_vae.data import Split
 from pyro_vae.diagnostics import pareto_khat
-from pyro_vae.errors import InputError
+from pyro_vae.errors import require_whole
 from pyro_vae.evaluation import Marginal, chunked_log_weights
 
 
@@ -32,8 +32,7 @@ class Importance:
     """
 
     def __init__(self, particles: int = 1000, compile: bool = False) -> None:
-        if not (isinstance(particles, int) and particles >= 1):
-            raise InputError(f"particles {particles} is not possible: give a whole number from 1 on")
+        require_whole("particles", particles)
         self.particles, self.compile = particles, compile
 
     def estimate(self, model: nn.Module, guide: nn.Module | None, split: Split) -> Marginal:

@@ -18,7 +18,7 @@ from pyro_vae import ranks
 from pyro_vae.checks import check_pair
 from pyro_vae.data import Split
 from pyro_vae.elbo import isolated
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, require_whole
 from pyro_vae.hmc import HMC
 from pyro_vae.potential import Potential
 from pyro_vae.update import Update
@@ -73,10 +73,9 @@ class MCEM:
             raise InputError("mcem needs data that stay as they are: give --binarize static, threshold or none")
         self.block = data.total if block is None else block
         for name, value in (("leapfrogs", leapfrogs), ("updates", updates), ("block", self.block)):
-            if not (isinstance(value, int) and value >= 1 and (name != "block" or value <= data.total)):
-                raise InputError(
-                    f"{name} {value} is not possible: give a whole number from 1 on, a block up to the data"
-                )
+            require_whole(name, value)
+        if self.block > data.total:
+            raise InputError(f"block {self.block} is more than the {data.total} training datapoints: lower it")
         if self.block < 2 * ranks.count() and ranks.count() > 1:
             raise InputError(f"block {self.block} leaves ranks without a datapoint: give at least {2 * ranks.count()}")
         with torch.random.fork_rng([data.device] if data.device.type == "cuda" else []):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pyro_vae.data import Split
 from pyro_vae.elbo import isolated
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, require_whole
 from pyro_vae.evaluation import Marginal
 from pyro_vae.hmc import HMC, sample
 from pyro_vae.potential import Potential
@@ -61,14 +61,10 @@ class Reciprocal:
         if density not in _DENSITIES:
             raise InputError(f"density {density} is unknown: choose from {', '.join(_DENSITIES)}")
         # Each half of a chain has two draws at least, and the error is seen in the spread between chains.
-        for name, value, least in (
-            ("draws", draws, 4),
-            ("chains", chains, 2),
-            ("warmup", warmup, 0),
-            ("leapfrogs", leapfrogs, 1),
-        ):
-            if not (isinstance(value, int) and value >= least):
-                raise InputError(f"{name} {value} is not possible: give a whole number from {least} on")
+        require_whole("draws", draws, 4)
+        require_whole("chains", chains, 2)
+        require_whole("warmup", warmup, 0)
+        require_whole("leapfrogs", leapfrogs)
         self.draws, self.chains, self.warmup, self.leapfrogs = draws, chains, warmup, leapfrogs
         self.density, self.force, self.compile = density, force, compile
 

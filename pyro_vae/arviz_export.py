@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pyro_vae.device import seeded
 from pyro_vae.elbo import Site, evaluation_mode, isolated, sample_sites, site_log_prob, traces
-from pyro_vae.errors import InputError, RunError
+from pyro_vae.errors import InputError, RunError, require_whole
 from pyro_vae.folder import replace_file
 from pyro_vae.posterior import Latents, from_guide, predict, predict_prior, walk
 
@@ -84,8 +84,7 @@ def to_arviz(
             in Pyro's parameter store alone.
     """
     for name, value, least in (("chains", chains, 1), ("draws", draws, 4), ("warmup", warmup, 0)):
-        if value < least:
-            raise InputError(f"{name} {value} is not possible: give a whole number from {least} on")
+        require_whole(name, value, least)
     if not chains <= predictive <= chains * draws:
         raise InputError(f"predictive {predictive} is not possible: give a number from {chains} to {chains * draws}")
     # The module of a method is its object.

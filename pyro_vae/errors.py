@@ -1,6 +1,9 @@
 """What can go wrong, by who can mend it. The command line turns each kind into its exit status."""
 
-__all__ = ["InputError", "Interrupted", "RunError"]
+__all__ = ["InputError", "Interrupted", "RunError", "require_whole"]
+
+from numbers import Integral
+from typing import Any
 
 
 class InputError(ValueError):
@@ -21,3 +24,13 @@ class Interrupted(Exception):
     def __init__(self, signal: int) -> None:
         super().__init__(f"interrupted by signal {signal}")
         self.signal = signal
+
+
+def require_whole(name: str, value: Any, least: int = 1) -> None:
+    """Checks a part's argument that counts something. What the command line reads is checked by `settings.whole`.
+
+    Raises:
+        InputError: If it is no whole number, or below the least.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+        raise InputError(f"{name} {value} is not possible: give a whole number from {least} on")

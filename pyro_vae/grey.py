@@ -16,7 +16,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from pyro_vae.errors import InputError
+from pyro_vae.errors import require_whole
 
 
 class _InCells(constraints.Constraint):
@@ -44,8 +44,7 @@ class GreyLevels(dist.TorchDistribution):
     has_enumerate_support = True
 
     def __init__(self, batch_shape: Size, levels: int) -> None:
-        if not (isinstance(levels, int) and levels >= 2):
-            raise InputError(f"levels {levels} is not possible: give a whole number from 2 on")
+        require_whole("levels", levels, 2)
         self.levels = levels
         super().__init__(batch_shape, validate_args=False)
 

@@ -4,7 +4,7 @@ __all__ = ["hidden_layer", "linear"]
 
 from torch import nn
 
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, require_whole
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -55,8 +55,7 @@ def hidden_layer(inputs: int, hidden: int, depth: int = 1, activation: str = "ta
     Raises:
         InputError: If there is no layer, or no such activation.
     """
-    if not (isinstance(depth, int) and depth >= 1):
-        raise InputError(f"depth {depth} is not possible: give a whole number from 1 on")
+    require_whole("depth", depth)
     if activation not in _ACTIVATIONS:
         raise InputError(f"activation {activation} is unknown: choose from {', '.join(_ACTIVATIONS)}")
     layers: list[nn.Module] = []

@@ -244,10 +244,12 @@ def test_what_cannot_be_trained_is_refused(pixels):
     model = BernoulliModel(12, 2, hidden=7)
     with pytest.raises(InputError, match="mcem needs data that stay as they are: give --binarize static"):
         MCEM(model, None, Split(pixels.values, divisor=256, dynamic=True))
-    for settings in ({"leapfrogs": 0}, {"updates": 0}, {"block": 61}, {"block": 0}):
+    for settings in ({"leapfrogs": 0}, {"updates": 0}, {"block": 2.5}, {"block": 0}, {"block": True}):
         (name,) = settings
         with pytest.raises(InputError, match=f"^{name} {settings[name]} is not possible"):
             MCEM(model, None, pixels, **settings)
+    with pytest.raises(InputError, match="block 61 is more than the 60 training datapoints: lower it"):
+        MCEM(model, None, pixels, block=61)
 
 
 class _TwoLayerModel(nn.Module):

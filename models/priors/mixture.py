@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import nn
 
-from pyro_vae.errors import InputError
+from pyro_vae.errors import require_whole
 
 
 class MixturePrior(nn.Module):
@@ -28,8 +28,7 @@ class MixturePrior(nn.Module):
 
     def __init__(self, latent: int, components: int = 10) -> None:
         super().__init__()
-        if not (isinstance(components, int) and components >= 1):
-            raise InputError(f"components {components} is not possible: give a whole number from 1 on")
+        require_whole("components", components)
         self.logits = nn.Parameter(torch.zeros(components))
         self.mean = nn.Parameter(torch.randn(components, latent))
         self.log_scale = nn.Parameter(torch.zeros(components, latent))

@@ -13,7 +13,7 @@ import pyro.distributions as dist
 import torch
 from torch import nn
 
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, require_whole
 
 
 class VampPrior(nn.Module):
@@ -39,8 +39,7 @@ class VampPrior(nn.Module):
 
     def __init__(self, latent: int, features: int, guide: nn.Module, components: int = 50) -> None:
         super().__init__()
-        if not (isinstance(components, int) and components >= 1):
-            raise InputError(f"components {components} is not possible: give a whole number from 1 on")
+        require_whole("components", components)
         if not hasattr(guide, "posterior"):
             raise InputError(f"--prior vamp needs a guide with a method posterior(x): {type(guide).__name__} has none")
         self._guide: tuple[Any] = (guide,)  # in a tuple, torch does not see a submodule
