@@ -1,5 +1,6 @@
 """The README's Python runs, and its file of one's own trains."""
 
+import csv
 import re
 from pathlib import Path
 
@@ -38,3 +39,11 @@ def test_the_swap_from_start_to_end_is_one(cli):
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", README))))
 def test_the_readmes_links_lead_somewhere(path):
     assert (Path(__file__).parent.parent / path).exists()
+
+
+def test_the_readmes_claims_are_the_committed_ones():
+    with (Path(__file__).parent.parent / "docs" / "results" / "paper" / "claims.csv").open() as file:
+        for row in csv.DictReader(file):
+            shown = re.sub(r"shown by (tests/\w+\.py)::\w+", r"[a test](\1)", row["holds"])
+            cells = [row[column] for column in ("claim", "statement", "paper", "ours")]
+            assert f"| {' | '.join([*cells, shown])} |\n" in README
