@@ -72,8 +72,9 @@ class MCEM:
         if data.dynamic:
             raise InputError("mcem needs data that stay as they are: give --binarize static, threshold or none")
         self.block = data.total if block is None else block
-        for name, value in (("leapfrogs", leapfrogs), ("updates", updates), ("block", self.block)):
-            require_whole(name, value)
+        require_whole("leapfrogs", leapfrogs)
+        require_whole("updates", updates)
+        require_whole("block", self.block)
         if self.block > data.total:
             raise InputError(f"block {self.block} is more than the {data.total} training datapoints: lower it")
         if self.block < 2 * ranks.count() and ranks.count() > 1:

@@ -171,6 +171,7 @@ def test_each_phase_has_an_optimizer_of_its_own(pixels):
 def test_the_guide_gets_the_authors_factor(pixels):
     # His wake-sleep multiplies the weights of the log variance by 0.1, in AEVB it does not, and the biases in neither.
     guide = GaussianGuide(12, 2, hidden=7, **WakeSleep.guide_defaults)
+    assert guide.log_variance_factor == 0.1
     x = pixels.first(4)
     with torch.no_grad():
         guide.log_variance.weight.fill_(3.0)
