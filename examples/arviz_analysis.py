@@ -11,8 +11,8 @@ import arviz as az
 import numpy as np
 
 from pyro_vae import Run, to_arviz, train
-from pyro_vae.arviz_export import write
-from pyro_vae.diagnostics import guide, sampler
+from pyro_vae.analysis.diagnostics import guide, sampler
+from pyro_vae.analysis.export import write
 
 
 def trained(samples: float) -> Run:

@@ -27,13 +27,14 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import pyro_vae
-from pyro_vae.data import Split, data_dir
+from pyro_vae.data.dataset import data_dir
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.inference.aevb import AEVB
 from pyro_vae.inference.wake_sleep import WakeSleep
 from pyro_vae.models.bernoulli import BernoulliModel
 from pyro_vae.models.gaussian import GaussianModel
 from pyro_vae.networks import hidden_layer, linear
+from pyro_vae.split import Split
 
 BATCH, STEP_SIZE = 100, 0.01
 STEPS = 40  # in a contestant's turn
@@ -262,7 +263,7 @@ def peak_memory() -> str:
     """Trains from the command line and returns the peak of its resident memory, in MiB, as Linux tells it."""
     data = "mnist" if (data_dir() / "MNIST").is_dir() else "digits"
     code = (  # `getrusage` would tell this process's own peak, which a child inherits
-        "import sys; from pyro_vae.cli import main\n"
+        "import sys; from pyro_vae.cli.main import main\n"
         "main(sys.argv[1:])\n"
         "print(int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) // 1024)"
     )

@@ -18,15 +18,15 @@ import pyro.infer
 import torch
 
 import pyro_vae
-from pyro_vae import evaluation
-from pyro_vae.data import Dataset, data_dir
-from pyro_vae.elbo import isolated
+from pyro_vae.data.dataset import Dataset, data_dir
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.hmc import HMC
 from pyro_vae.inference.aevb import AEVB
 from pyro_vae.inference.importance import Importance
+from pyro_vae.log_joint import LogJoint
 from pyro_vae.models.bernoulli import BernoulliModel
-from pyro_vae.potential import Potential
+from pyro_vae.run import evaluation
+from pyro_vae.sites import isolated
 
 STEP, LEAPFROGS = 0.1, 10
 ONE_BY_ONE = 5  # datapoints that pyro.infer.HMC visits in a round
@@ -39,9 +39,9 @@ def load() -> Dataset:
 
 
 def batched(model: BernoulliModel, x: torch.Tensor, start: torch.Tensor) -> Contestant:
-    potential = Potential(model, x, compile=True)
+    log_joint = LogJoint(model, x, compile=True)
     fixed = {"step_size": STEP, "leapfrogs": LEAPFROGS, "jitter": 0}
-    kernel = HMC(potential.with_gradient, start.unsqueeze(0), gradient=potential.gradient, **fixed)
+    kernel = HMC(log_joint.with_gradient, start.unsqueeze(0), gradient=log_joint.gradient, **fixed)
     return lambda: kernel.transition().acceptance.mean().item()
 
 
@@ -91,7 +91,7 @@ def vectorised(model: BernoulliModel, x: torch.Tensor, start: torch.Tensor) -> C
     state = jax.vmap(lambda z, x, key: init(z, 0, STEP, model_args=(x,), rng_key=key, **fixed))(
         position, data, jax.random.split(jax.random.key(0), len(x))
     )
-    ours = -Potential(model, x)(start.unsqueeze(0))[0].detach()
+    ours = -LogJoint(model, x)(start.unsqueeze(0))[0].detach()
     torch.testing.assert_close(torch.tensor(state.potential_energy.tolist()).double(), ours, rtol=1e-5, atol=1e-3)
     step = jax.jit(jax.vmap(lambda state, x: sample(state, (x,), {})))
 
@@ -115,7 +115,7 @@ def race(datapoints: int, rounds: int) -> None:
         torch.manual_seed(0)
         model, guide = BernoulliModel(data.features, 3, 100), GaussianGuide(data.features, 3, 100)
         pyro_vae.fit(AEVB(model, guide, data.train), samples=200 * datapoints)
-        start = Potential(model, x).start(1, guide)[0]
+        start = LogJoint(model, x).start(1, guide)[0]
         few = slice(ONE_BY_ONE)
         contestants = {
             "pyro_vae.hmc.HMC": (batched(model, x, start), len(x)),

@@ -13,10 +13,10 @@ from collections.abc import Callable
 import torch
 
 from pyro_vae import ranks
-from pyro_vae.data import Split
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.inference.aevb import AEVB
 from pyro_vae.models.bernoulli import BernoulliModel
+from pyro_vae.split import Split
 
 
 def main(steps: int = 200, *batches: int) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pyro_vae import compare, train
 from pyro_vae.errors import InputError
 from pyro_vae.models.base import Model
-from pyro_vae.progress import print_comparison
+from pyro_vae.run.progress import print_comparison
 
 
 class ConvModel(Model):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 import pyro_vae
-from pyro_vae.data import data_dir
+from pyro_vae.data.dataset import data_dir
 from pyro_vae.device import seeded
 from pyro_vae.inference.ais import AIS
 from pyro_vae.inference.importance import Importance

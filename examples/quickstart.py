@@ -5,7 +5,8 @@ python examples/quickstart.py [SAMPLES]
 
 import sys
 
-from pyro_vae import figures, train
+from pyro_vae import train
+from pyro_vae.analysis import figures
 
 
 def main(samples: float = 2e5, out: str = "runs/quickstart") -> None:

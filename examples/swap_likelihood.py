@@ -7,7 +7,7 @@ import sys
 
 from pyro_vae import compare, train
 from pyro_vae.errors import InputError
-from pyro_vae.progress import print_comparison
+from pyro_vae.run.progress import print_comparison
 
 DENSITIES = ("continuous_bernoulli", "isotropic", "gaussian", "beta")
 MASSES = ("discretized_logistic", "categorical")

@@ -15,12 +15,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from pyro_vae.data import Split
-from pyro_vae.elbo import isolated
 from pyro_vae.errors import require_whole
-from pyro_vae.evaluation import Marginal
 from pyro_vae.hmc import HMC
-from pyro_vae.potential import Potential
+from pyro_vae.log_joint import LogJoint
+from pyro_vae.marginal import Marginal
+from pyro_vae.sites import isolated
+from pyro_vae.split import Split
 
 # Rows (datapoints times chains) that go through the networks at once.
 _ROWS = 4_000
@@ -65,13 +65,13 @@ class AIS:
         """
         log_px, se, acceptance = [], [], []
         with isolated():
-            shared = Potential(model, split.first(1), self.compile)
+            shared = LogJoint(model, split.first(1), self.compile)
         for values in split.values.split(max(1, _ROWS // self.chains)):
             with isolated():
-                potential = shared.on(split.read(values))
+                log_joint = shared.on(split.read(values))
                 # Step sizes that depend on the chain they move would bias it: a pilot run finds them.
-                log_steps, _, _ = self._anneal(potential, _PILOTS, None)
-                _, log_w, accepted = self._anneal(potential, self.chains, log_steps)
+                log_steps, _, _ = self._anneal(log_joint, _PILOTS, None)
+                _, log_w, accepted = self._anneal(log_joint, self.chains, log_steps)
             mean = log_w.logsumexp(0) - math.log(self.chains)
             log_px.append(mean)
             se.append((log_w - mean).exp().std(0) / math.sqrt(self.chains))
@@ -80,7 +80,7 @@ class AIS:
         return Marginal(torch.cat(log_px), torch.cat(se), details)
 
     def _anneal(
-        self, potential: Potential, chains: int, log_steps: list[Tensor] | None
+        self, log_joint: LogJoint, chains: int, log_steps: list[Tensor] | None
     ) -> tuple[list[Tensor], Tensor, Tensor]:
         """Walks from the prior to the posterior, with given step sizes or tuning them on the way.
 
@@ -89,15 +89,15 @@ class AIS:
             acceptance probabilities with shape `(datapoints,)`.
         """
         grid = torch.linspace(0, math.log1p(_PRECISION), self.temperatures + 1, dtype=torch.float64)
-        betas = (grid.expm1() / _PRECISION).to(potential.x.device).unsqueeze(1)
+        betas = (grid.expm1() / _PRECISION).to(log_joint.x.device).unsqueeze(1)
         beta = betas[0]
 
         kernel = HMC(
-            lambda position: potential.with_gradient(position, beta),
-            potential.start(chains),
+            lambda position: log_joint.with_gradient(position, beta),
+            log_joint.start(chains),
             step_size=0.5,
             leapfrogs=self.leapfrogs,
-            gradient=lambda position: potential.gradient(position, beta),
+            gradient=lambda position: log_joint.gradient(position, beta),
         )
         log_w = torch.zeros_like(kernel.value)
         used, acceptance = [], []

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from pyro_vae import ranks
-from pyro_vae.data import Split
+from pyro_vae.split import Split
 from pyro_vae.update import Update
 
 

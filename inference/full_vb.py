@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from pyro_vae.bayesian import BayesianModel
 from pyro_vae.checks import check_pair
-from pyro_vae.data import Split
-from pyro_vae.elbo import elbo, evaluation_mode, isolated
+from pyro_vae.elbo import elbo
 from pyro_vae.errors import InputError
 from pyro_vae.inference.base import MinibatchLearner
-from pyro_vae.settings import KL
+from pyro_vae.run.settings import KL
+from pyro_vae.sites import evaluation_mode, isolated
+from pyro_vae.split import Split
 from pyro_vae.update import Update
 
 

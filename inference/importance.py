@@ -14,10 +14,10 @@ import math
 import torch
 from torch import nn
 
-from pyro_vae.data import Split
-from pyro_vae.diagnostics import pareto_khat
 from pyro_vae.errors import require_whole
-from pyro_vae.evaluation import Marginal, chunked_log_weights
+from pyro_vae.khat import pareto_khat
+from pyro_vae.marginal import Marginal, chunked_log_weights
+from pyro_vae.split import Split
 
 
 class Importance:

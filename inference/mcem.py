@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from pyro_vae import ranks
 from pyro_vae.checks import check_pair
-from pyro_vae.data import Split
-from pyro_vae.elbo import isolated
 from pyro_vae.errors import InputError, require_whole
 from pyro_vae.hmc import HMC
-from pyro_vae.potential import Potential
+from pyro_vae.log_joint import LogJoint
+from pyro_vae.sites import isolated
+from pyro_vae.split import Split
 from pyro_vae.update import Update
 
 # Datapoints that go through the networks at once.
@@ -96,11 +96,11 @@ class MCEM:
             compile=compile,
         )
         with isolated():
-            self.potential = Potential(model, data.first(1), compile)
+            self.log_joint = LogJoint(model, data.first(1), compile)
             # Draws from the prior look at the shape of the data alone.
             blank = data.read(data.values[:1])
             starts = [
-                self.potential.on(blank.expand(len(rows), -1)).start(chains=1)[:, self._here(rows)]
+                self.log_joint.on(blank.expand(len(rows), -1)).start(chains=1)[:, self._here(rows)]
                 for rows in self._chunks(data.total)
             ]
         self.position = torch.cat(starts, dim=1)
@@ -128,7 +128,7 @@ class MCEM:
         return (self.leapfrogs + self.updates) * self.block
 
     def _loss(self, position: Tensor, x: Tensor) -> tuple[Tensor]:
-        return (-self.potential.on(x)(position).sum(),)
+        return (-self.log_joint.on(x)(position).sum(),)
 
     def _chunks(self, size: int) -> tuple[Tensor, ...]:
         """Cuts the datapoints that are next, those of all ranks, into chunks of about the same size."""
@@ -143,13 +143,13 @@ class MCEM:
         acceptance = []
         for part, here, x in chunks:
             step = self.log_step.exp() if self.shared_step else self.log_step[part].exp()
-            potential = self.potential.on(x)
+            log_joint = self.log_joint.on(x)
             kernel = HMC(
-                potential.with_gradient,
+                log_joint.with_gradient,
                 self.position[:, part],
                 step_size=step,
                 leapfrogs=self.leapfrogs,
-                gradient=potential.gradient,
+                gradient=log_joint.gradient,
                 among=here if isinstance(here, Tensor) else None,
             )
             acceptance.append(kernel.transition().acceptance)

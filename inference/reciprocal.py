@@ -20,12 +20,12 @@ import torch
 from pyro.distributions import MultivariateNormal
 from torch import Tensor, nn
 
-from pyro_vae.data import Split
-from pyro_vae.elbo import isolated
 from pyro_vae.errors import InputError, require_whole
-from pyro_vae.evaluation import Marginal
 from pyro_vae.hmc import HMC, sample
-from pyro_vae.potential import Potential
+from pyro_vae.log_joint import LogJoint
+from pyro_vae.marginal import Marginal
+from pyro_vae.sites import isolated
+from pyro_vae.split import Split
 
 # Rows (datapoints times chains) that go through the networks at once.
 _ROWS = 4_000
@@ -80,7 +80,7 @@ class Reciprocal:
         """
         log_px, se, acceptance = [], [], []
         with isolated():
-            shared = Potential(model, split.first(1), self.compile)
+            shared = LogJoint(model, split.first(1), self.compile)
         if shared.size > _MOST_LATENTS and not self.force:
             raise InputError(
                 f"the reciprocal estimator is for {_MOST_LATENTS} latent variables at most, and the model has "
@@ -88,16 +88,16 @@ class Reciprocal:
             )
         for values in split.values.split(max(1, _ROWS // self.chains)):
             with isolated():
-                potential = shared.on(split.read(values))
-                start = potential.start(self.chains, guide)
-                kernel = HMC(potential.with_gradient, start, leapfrogs=self.leapfrogs, gradient=potential.gradient)
+                log_joint = shared.on(split.read(values))
+                start = log_joint.start(self.chains, guide)
+                kernel = HMC(log_joint.with_gradient, start, leapfrogs=self.leapfrogs, gradient=log_joint.gradient)
                 draws = sample(kernel, self.draws, self.warmup)
             half = self.draws // 2
             # (datapoints, chains, draws, size), so that a density sees the draws of all chains of a datapoint.
             position = draws.position.double().permute(2, 1, 0, 3)
-            log_joint = draws.log_density.permute(2, 1, 0)[..., half:]
+            log_p = draws.log_density.permute(2, 1, 0)[..., half:]
             log_q = self._log_q(position[:, :, :half].flatten(1, 2), position[:, :, half:].flatten(1, 2))
-            log_r = (log_q.view_as(log_joint) - log_joint).logsumexp(-1) - math.log(log_joint.shape[-1])
+            log_r = (log_q.view_as(log_p) - log_p).logsumexp(-1) - math.log(log_p.shape[-1])
             mean = log_r.logsumexp(1) - math.log(self.chains)
             log_px.append(-mean)
             se.append((log_r - mean.unsqueeze(1)).exp().std(1) / math.sqrt(self.chains))

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from pyro_vae import ranks
 from pyro_vae.checks import check_pair
-from pyro_vae.data import Split
-from pyro_vae.elbo import joint_log_prob, particle_plate, sample_sites
 from pyro_vae.errors import InputError
+from pyro_vae.sites import joint_log_prob, particle_plate, sample_sites
+from pyro_vae.split import Split
 from pyro_vae.update import Update
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyro_vae.arviz_export import to_arviz
-    from pyro_vae.comparison import compare
-    from pyro_vae.data import load_data
-    from pyro_vae.evaluation import bound
-    from pyro_vae.run import Run, train
-    from pyro_vae.training import fit
+    from pyro_vae.analysis.comparison import compare
+    from pyro_vae.analysis.export import to_arviz
+    from pyro_vae.data.dataset import load_data
+    from pyro_vae.marginal import bound
+    from pyro_vae.run.fit import fit
+    from pyro_vae.run.train import Run, train
 
 __version__ = "0.1.0"
 
@@ -26,18 +26,20 @@ if (_checkout / "pyproject.toml").is_file():
     __path__.append(str(_checkout))
 
 _home = {
-    "Run": "run",
-    "bound": "evaluation",
-    "compare": "comparison",
-    "fit": "training",
+    "Run": "run.train",
+    "bound": "marginal",
+    "compare": "analysis.comparison",
+    "fit": "run.fit",
     "load_data": "data",
-    "to_arviz": "arviz_export",
-    "train": "run",
+    "to_arviz": "analysis.export",
+    "train": "run.train",
 }
 
 
 def __getattr__(name: str) -> Any:
     # Resolved on first use: `pyro-vae --help` must not wait for torch.
+    if name == "figures":
+        return import_module(f"{__name__}.analysis.figures")
     if name not in _home:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_home[name]}"), name)

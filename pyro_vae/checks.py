@@ -15,15 +15,8 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
 from pyro_vae.device import seeded
-from pyro_vae.elbo import (
-    evaluation_mode,
-    isolated,
-    joint_log_prob,
-    particle_plate,
-    sample_sites,
-    site_log_prob,
-)
 from pyro_vae.errors import InputError
+from pyro_vae.sites import evaluation_mode, isolated, joint_log_prob, particle_plate, sample_sites, site_log_prob
 
 Site = dict[str, Any]
 Sites = Mapping[str, Site]

@@ -4,108 +4,23 @@ Everything here goes through the sites of a model and its guide, never through t
 that a user's own pair, with whatever latent sites inside the plate `"data"`, is treated alike.
 """
 
-__all__ = [
-    "ROWS",
-    "elbo",
-    "evaluation_mode",
-    "isolated",
-    "iwae",
-    "joint_log_prob",
-    "log_weights",
-    "particle_plate",
-    "sample_sites",
-    "site_log_prob",
-    "traces",
-]
+__all__ = ["ROWS", "elbo", "iwae", "log_weights"]
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
 from typing import Any
 
-import pyro
 import torch
-from pyro import poutine
 from pyro.distributions.util import scale_and_mask
-from pyro.poutine.trace_struct import Trace
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_vae.errors import InputError
-
-Site = dict[str, Any]
+from pyro_vae.sites import joint_log_prob, sample_sites, site_log_prob, traces
 
 # Rows (datapoints times draws) that go through the networks at once: 13 MB of pixels on MNIST. More are no faster, and
 # blocks of about 32 MB fragment the heap of glibc, until a process holds gigabytes.
 ROWS = 4_096
-
-
-@contextmanager
-def isolated(validate: bool = False) -> Iterator[None]:
-    """Runs Pyro code apart from the global parameter store, which keeps the first tensor of a name.
-
-    Arguments:
-        validate: Whether distributions check their arguments and values, each a read from the device.
-    """
-    with pyro.get_param_store().scope(), pyro.validation_enabled(validate):
-        yield
-
-
-@contextmanager
-def evaluation_mode(*modules: Any) -> Iterator[None]:
-    """Puts modules into evaluation mode, so that looking at them changes nothing (batch norm, dropout)."""
-    owners = (getattr(module, "__self__", module) for module in modules)  # of a method, such as one that draws weights
-    training = [(part, part.training) for m in owners if isinstance(m, nn.Module) for part in m.modules()]
-    try:
-        for part, _ in training:
-            part.training = False
-        yield
-    finally:
-        for part, mode in training:
-            part.training = mode
-
-
-def particle_plate(particles: int) -> AbstractContextManager[Any]:
-    """A plate of draws on the left of `"data"`; none where there is one draw."""
-    return pyro.plate("particles", particles, dim=-2) if particles > 1 else nullcontext()
-
-
-def traces(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, particles: int = 1) -> tuple[Trace, Trace]:
-    """Runs the guide on x, then the model on x with the guide's latent variables.
-
-    Arguments:
-        model: The generative model.
-        guide: The recognition model.
-        x: The data, with shape `(datapoints, features)`.
-        particles: The number of draws per datapoint. More than one lie in a plate on the left of `"data"`.
-
-    Returns:
-        The traces of model and guide.
-    """
-    with particle_plate(particles):
-        guide_trace = poutine.trace(guide).get_trace(x)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x)
-    return model_trace, guide_trace
-
-
-def sample_sites(trace: Trace) -> dict[str, Site]:
-    """Returns the sample sites of a trace by name, without its plates."""
-    nodes: Mapping[str, Any] = trace.nodes
-    return {
-        name: site
-        for name, site in nodes.items()
-        if site["type"] == "sample" and not poutine.util.site_is_subsample(site)
-    }
-
-
-def site_log_prob(site: Site) -> Tensor:
-    """Returns the log density of a site's value, scaled and masked, in nats."""
-    return scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"])
-
-
-def joint_log_prob(trace: Trace) -> Tensor:
-    """Sums the log densities of all sample sites of a trace, in nats, with the shape of its plates."""
-    return torch.as_tensor(sum(site_log_prob(site) for site in sample_sites(trace).values()))
 
 
 def log_weights(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, particles: int = 1) -> Tensor:

@@ -11,9 +11,9 @@ from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
-from pyro_vae.elbo import evaluation_mode, isolated, sample_sites, traces
 from pyro_vae.errors import InputError
 from pyro_vae.local import fit_gaussian
+from pyro_vae.sites import evaluation_mode, isolated, sample_sites, traces
 
 
 def _observed_mean(trace: Trace) -> Tensor:

@@ -39,7 +39,7 @@ class HMC:
 
     Arguments:
         density: Takes positions, returns the log density there, in nats and float64 with shape `(chains, datapoints)`,
-            and its gradient: `Potential.with_gradient`, or `with_gradient` of a function.
+            and its gradient: `LogJoint.with_gradient`, or `with_gradient` of a function.
         position: Where the chains start, with shape `(chains, datapoints, size)`.
         step_size: The first step size, or step sizes with shape `(datapoints,)`.
         leapfrogs: The number of leapfrog steps in a transition, each with one gradient.

@@ -7,7 +7,8 @@ from pyro.infer.autoguide import AutoNormal
 from torch import Tensor, nn, optim
 from torch.optim.lr_scheduler import ExponentialLR
 
-from pyro_vae.elbo import elbo, isolated
+from pyro_vae.elbo import elbo
+from pyro_vae.sites import isolated
 
 
 def fit_gaussian(model: nn.Module, x: Tensor, steps: int = 300, step_size: float = 0.1) -> AutoNormal:

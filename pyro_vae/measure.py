@@ -13,9 +13,9 @@ import torch
 from pyro import poutine
 from torch import nn
 
-from pyro_vae.data import Split
 from pyro_vae.device import seeded
-from pyro_vae.elbo import evaluation_mode, isolated, sample_sites
+from pyro_vae.sites import evaluation_mode, isolated, sample_sites
+from pyro_vae.split import Split
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from pyro_vae.training import Learner
+    from pyro_vae.run.fit import Learner
 
 _logger = logging.getLogger("pyro_vae")
 

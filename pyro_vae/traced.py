@@ -19,7 +19,7 @@ from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_vae.device import generator_state, set_generator_state
-from pyro_vae.elbo import isolated
+from pyro_vae.sites import isolated
 
 Outputs = tuple[Tensor, ...]
 Function = Callable[..., Outputs]

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.distributions import biject_to
 from xarray import DataTree
 
-from pyro_vae import parts, to_arviz
-from pyro_vae.cli import main
-from pyro_vae.data import Split
-from pyro_vae.elbo import isolated
-from pyro_vae.potential import Potential
+from pyro_vae import to_arviz
+from pyro_vae.cli.main import main
+from pyro_vae.log_joint import LogJoint
+from pyro_vae.run import parts
+from pyro_vae.sites import isolated
+from pyro_vae.split import Split
 
 
 class LinearModel(PyroModule):
@@ -161,16 +162,16 @@ def integral() -> Callable[..., tuple[float, Tensor]]:
 
 def _agreement(model: nn.Module, x: Tensor) -> None:
     with isolated(), torch.no_grad():
-        potential = Potential(model, x)
-        position = potential.start(chains=3) + 0.3
-        joint = potential(position)
-        latents = potential.latents(position)
+        log_joint = LogJoint(model, x)
+        position = log_joint.start(chains=3) + 0.3
+        joint = log_joint(position)
+        latents = log_joint.latents(position)
         for k in range(3):
             for n in range(len(x)):
                 values = {name: value[k, n : n + 1] for name, value in latents.items()}
                 trace = poutine.trace(poutine.condition(model, values)).get_trace(x[n : n + 1])
                 torch.testing.assert_close(joint[k, n].float(), trace.log_prob_sum(), atol=1e-4, rtol=1e-5)
-        value, gradient = potential.with_gradient(position)
+        value, gradient = log_joint.with_gradient(position)
         assert torch.equal(value, joint)
         assert gradient.isfinite().all()
 

@@ -14,14 +14,14 @@ from pyro.nn import PyroModule, PyroParam
 from torch import nn
 from torch.distributions import constraints
 
-from pyro_vae.data import Split
 from pyro_vae.elbo import log_weights
 from pyro_vae.errors import InputError
-from pyro_vae.evaluation import bound
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.inference.aevb import AEVB
+from pyro_vae.marginal import bound
 from pyro_vae.models.bernoulli import BernoulliModel
 from pyro_vae.models.gaussian import GaussianModel
+from pyro_vae.split import Split
 
 
 @pytest.mark.parametrize("kl", ["sampled", "analytic"])

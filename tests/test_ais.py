@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_vae.data import Split
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError
-from pyro_vae.evaluation import Estimate
 from pyro_vae.inference.ais import AIS
+from pyro_vae.marginal import Estimate
+from pyro_vae.split import Split
 
 
 def _linear(oracle, features, latent):

@@ -13,8 +13,8 @@ import arviz as az
 import pytest
 
 from pyro_vae import train
-from pyro_vae.cli import main
-from pyro_vae.verdicts import findings
+from pyro_vae.analysis.verdicts import findings
+from pyro_vae.cli.main import main
 
 TINY = ("--limit", "12", "--chains", "2", "--draws", "30", "--warmup", "10")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-headless-shell", "google-chrome"))), None)
@@ -26,8 +26,8 @@ def analysed(tmp_path_factory):
     out = tmp_path_factory.mktemp("analysed") / "run"
     train(out, data="digits", latent=2, hidden=20, samples=3000, progress=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pyro_vae.analysis._SIMULATIONS", 20)
-        patch.setattr("pyro_vae.analysis._TRANSITIONS", 20)
+        patch.setattr("pyro_vae.analysis.analyze._SIMULATIONS", 20)
+        patch.setattr("pyro_vae.analysis.analyze._TRANSITIONS", 20)
         main(["analyze", str(out), *TINY])
     return out
 
@@ -92,8 +92,8 @@ def test_a_folder_that_is_no_run_is_refused(cli):
 
 
 def test_a_run_without_a_guide_is_analysed(cli, monkeypatch):
-    monkeypatch.setattr("pyro_vae.analysis._SIMULATIONS", 20)
-    monkeypatch.setattr("pyro_vae.analysis._TRANSITIONS", 20)
+    monkeypatch.setattr("pyro_vae.analysis.analyze._SIMULATIONS", 20)
+    monkeypatch.setattr("pyro_vae.analysis.analyze._TRANSITIONS", 20)
     train("mcem", data="digits", inference="mcem", latent=2, hidden=10, train_size=100, samples=1500, progress=False)
     result = cli("analyze", "mcem", *TINY, "--zarr", "--json")
     assert result.status == 0

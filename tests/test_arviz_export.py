@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pyro_vae import to_arviz
-from pyro_vae.arviz_export import write
+from pyro_vae.analysis.export import write
 from pyro_vae.errors import InputError
 
 SMALL = {"chains": 2, "draws": 30, "warmup": 20, "predictive": 60}

@@ -11,15 +11,18 @@ from pyro.nn import PyroModule, PyroParam
 from torch import nn
 from torch.distributions import constraints
 
-from pyro_vae import parts
 from pyro_vae.bayesian import BayesianModel
-from pyro_vae.data import Dataset, Split
-from pyro_vae.elbo import elbo, isolated
+from pyro_vae.data.dataset import Dataset
+from pyro_vae.elbo import elbo
 from pyro_vae.errors import InputError
-from pyro_vae.evaluation import bound, evaluate, weights_cost
 from pyro_vae.guides.gaussian import GaussianGuide
+from pyro_vae.log_joint import LogJoint
+from pyro_vae.marginal import bound, weights_cost
 from pyro_vae.models.bernoulli import BernoulliModel
-from pyro_vae.potential import Potential
+from pyro_vae.run import parts
+from pyro_vae.run.evaluation import evaluate
+from pyro_vae.sites import isolated
+from pyro_vae.split import Split
 
 
 @pytest.fixture
@@ -145,8 +148,8 @@ def test_the_bound_is_a_mean_over_draws_of_the_weights(oracle):
     train = evaluate(model, guide, dataset, split="train", particles=100, marginal=())
     test = evaluate(model, guide, dataset, split="test", particles=100)
     cost = 3 * ((s**2 - 1) / 2 - math.log(s)) + 0.25
-    assert weights_cost(model, dataset) == pytest.approx(cost / 50, rel=1e-5)
-    assert test["weights_kl"] == train["weights_kl"] == weights_cost(model, dataset)
+    assert weights_cost(model, dataset.train.total) == pytest.approx(cost / 50, rel=1e-5)
+    assert test["weights_kl"] == train["weights_kl"] == weights_cost(model, dataset.train.total)
     assert test["bound"] - train["bound"] == pytest.approx(cost / 50, rel=1e-5)
     predictive = dist.Normal(m, math.sqrt(1 + s**2)).log_prob(x).sum(1).mean()
     assert abs(test["importance"]["log_px"] - predictive) < 3 * test["importance"]["se"]
@@ -155,4 +158,4 @@ def test_the_bound_is_a_mean_over_draws_of_the_weights(oracle):
 
 def test_hmc_declines_random_weights(model, pixels):
     with pytest.raises(InputError, match="the weights are random: use importance"):
-        Potential(model, pixels.first(1))
+        LogJoint(model, pixels.first(1))

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 from scipy.stats import norm
 
-from pyro_vae import claim_measures, claims, paper, train
-from pyro_vae.data import load_data
-from pyro_vae.paper import paper_values
-from pyro_vae.tables import read_table, write_table
+from pyro_vae import train
+from pyro_vae.data.dataset import load_data
+from pyro_vae.paper import claims
+from pyro_vae.paper import measures as claim_measures
+from pyro_vae.paper import reruns as paper
+from pyro_vae.paper.reruns import paper_values
+from pyro_vae.paper.tables import read_table, write_table
 
 
 def _judged(figure2, figure3, measured=()):
@@ -94,7 +97,7 @@ def test_the_gaussian_per_pixel_is_the_one_of_maximum_likelihood(real_data, tmp_
 
 def test_runs_are_measured_once_and_missing_ones_left_out(tmp_path, monkeypatch):
     chosen = {key: claim_measures._MEASURES[key] for key in ("A9", "A10", "A17")}
-    monkeypatch.setattr("pyro_vae.claim_measures._MEASURES", chosen)
+    monkeypatch.setattr("pyro_vae.paper.measures._MEASURES", chosen)
     path = claim_measures.measure(tmp_path, 1000)
     assert read_table(path, claim_measures._COLUMNS, ("claim", "quantity")) == []
     # A run on digits in the place of those on MNIST; the folder knows its own data.
@@ -122,7 +125,7 @@ def test_runs_are_measured_once_and_missing_ones_left_out(tmp_path, monkeypatch)
 
 
 def test_the_command_writes_what_it_prints(cli, tmp_path, monkeypatch):
-    monkeypatch.setattr("pyro_vae.claim_measures._MEASURES", {})
+    monkeypatch.setattr("pyro_vae.paper.measures._MEASURES", {})
     figure = [{**row, "figure": "2", "seconds": 1.0, "seed": 0} for row in paper_values("2")]
     columns = ("figure", "panel", "algorithm", "split", "samples", "value", "seconds", "seed")
     write_table(figure, columns, tmp_path / "figure2.csv")

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pyro_vae import Run, compare, train
-from pyro_vae.comparison import Comparison, Score
-from pyro_vae.evaluation import Marginal
+from pyro_vae.analysis.comparison import Comparison, Score
+from pyro_vae.marginal import Marginal
 
 
 def _train(out, **settings):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pyro_vae.criticism import activity, calibration, checks
+from pyro_vae.analysis.predictive import activity, calibration, checks
 
 
 def test_a_model_is_not_found_wrong_about_data_of_its_own(exported):

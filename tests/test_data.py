@@ -15,9 +15,10 @@ import pytest
 import torch
 from numpy.lib import format as npy
 
-from pyro_vae import sources
-from pyro_vae.data import Split, load_data
+from pyro_vae.data import sources
+from pyro_vae.data.dataset import load_data
 from pyro_vae.errors import InputError
+from pyro_vae.split import Split
 
 
 def test_digits_need_no_network():

@@ -8,12 +8,13 @@ import torch
 import xarray as xr
 from scipy.stats import kstest
 
-from pyro_vae.calibration import simulate
-from pyro_vae.diagnostics import guide, pareto_khat, sampler
-from pyro_vae.elbo import isolated
-from pyro_vae.gaps import gaps
+from pyro_vae.analysis.diagnostics import guide, sampler
+from pyro_vae.analysis.gaps import gaps
+from pyro_vae.analysis.posterior import from_guide
+from pyro_vae.analysis.sbc import simulate
 from pyro_vae.inference.importance import Importance
-from pyro_vae.posterior import from_guide
+from pyro_vae.khat import pareto_khat
+from pyro_vae.sites import isolated
 
 # By how much a guide is off: its means, and the log of its standard deviations.
 SHIFT, WIDER = 0.3, 0.3

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_vae.elbo import elbo, isolated, iwae, log_weights
-from pyro_vae.evaluation import bound
+from pyro_vae.elbo import elbo, iwae, log_weights
+from pyro_vae.marginal import bound
+from pyro_vae.sites import isolated
 
 
 def test_log_weights_are_log_px_under_the_exact_posterior(oracle):

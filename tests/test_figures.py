@@ -6,7 +6,8 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from pyro_vae import Run, figures, train
+from pyro_vae import Run, train
+from pyro_vae.analysis import figures
 from pyro_vae.errors import InputError
 
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_vae import folder
 from pyro_vae.errors import InputError, RunError
+from pyro_vae.run import folder
 
 CPU = torch.device("cpu")
 

@@ -15,16 +15,19 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.func import functional_call
 
-from pyro_vae import parts, train
+from pyro_vae import train
 from pyro_vae.bayesian import BayesianModel
-from pyro_vae.data import Dataset, Split
-from pyro_vae.elbo import isolated
+from pyro_vae.data.dataset import Dataset
 from pyro_vae.errors import InputError
-from pyro_vae.evaluation import bound, evaluate
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.inference.full_vb import FullVB
+from pyro_vae.marginal import bound
 from pyro_vae.models.bernoulli import BernoulliModel
 from pyro_vae.models.gaussian import GaussianModel
+from pyro_vae.run import parts
+from pyro_vae.run.evaluation import evaluate
+from pyro_vae.sites import isolated
+from pyro_vae.split import Split
 
 NOISE = 0.5
 

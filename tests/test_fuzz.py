@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 from torch import nn
 
-from pyro_vae import folder, record, sources, trust
-from pyro_vae.cli import main
-from pyro_vae.data import load_data
+from pyro_vae.cli.main import main
+from pyro_vae.data import sources
+from pyro_vae.data.dataset import load_data
 from pyro_vae.errors import InputError
-from pyro_vae.settings import Settings, read_toml, whole
+from pyro_vae.run import folder, record, trust
+from pyro_vae.run.settings import Settings, read_toml, whole
 
 CPU = torch.device("cpu")
 

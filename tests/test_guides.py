@@ -6,14 +6,15 @@ import pytest
 import torch
 from pyro import poutine
 
-from pyro_vae import assembly, parts
 from pyro_vae.checks import check_pair
-from pyro_vae.data import load_data
-from pyro_vae.elbo import elbo, isolated
+from pyro_vae.data.dataset import load_data
+from pyro_vae.elbo import elbo
 from pyro_vae.guides.full_rank import FullRankGuide
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.models.bernoulli import BernoulliModel
-from pyro_vae.settings import Settings
+from pyro_vae.run import assembly, parts
+from pyro_vae.run.settings import Settings
+from pyro_vae.sites import isolated
 
 
 @pytest.fixture(params=parts.names("guide"))

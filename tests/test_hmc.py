@@ -7,10 +7,10 @@ import torch
 from pyro import poutine
 from scipy.stats import chisquare
 
-from pyro_vae.elbo import isolated
 from pyro_vae.hmc import HMC, sample, with_gradient
+from pyro_vae.log_joint import LogJoint
 from pyro_vae.models.bernoulli import BernoulliModel
-from pyro_vae.potential import Potential
+from pyro_vae.sites import isolated
 
 _normal = with_gradient(lambda z: -0.5 * z.double().square().sum(-1))
 
@@ -42,8 +42,8 @@ def test_draws_have_the_moments_of_the_posterior(linear, latent, shared_step):
     loc, covariance = model.posterior(x)
     torch.manual_seed(0)
     with isolated():
-        potential = Potential(model, x)
-        kernel = HMC(potential.with_gradient, potential.start(chains=40), shared_step=shared_step)
+        log_joint = LogJoint(model, x)
+        kernel = HMC(log_joint.with_gradient, log_joint.start(chains=40), shared_step=shared_step)
         draws = sample(kernel, draws=20, warmup=90)
     assert draws.position.shape == (20, 40, 20, latent)
     error = draws.position - loc
@@ -62,7 +62,7 @@ def test_draws_have_the_moments_of_the_posterior(linear, latent, shared_step):
     assert draws.divergences.sum() == 0
     assert draws.step_size.shape == ((1,) if shared_step else (20,))
     with isolated():
-        torch.testing.assert_close(draws.log_density[-1], potential(draws.position[-1]))
+        torch.testing.assert_close(draws.log_density[-1], log_joint(draws.position[-1]))
 
 
 def test_one_chain_a_datapoint_is_tuned_as_well(linear):
@@ -70,8 +70,8 @@ def test_one_chain_a_datapoint_is_tuned_as_well(linear):
     model, x = linear(5, size=100)
     torch.manual_seed(0)
     with isolated():
-        potential = Potential(model, x)
-        draws = sample(HMC(potential.with_gradient, potential.start(chains=1)), draws=40, warmup=120)
+        log_joint = LogJoint(model, x)
+        draws = sample(HMC(log_joint.with_gradient, log_joint.start(chains=1)), draws=40, warmup=120)
     assert draws.acceptance.mean() == pytest.approx(0.9, abs=0.03)
     assert draws.acceptance.min() > 0.5
 
@@ -94,8 +94,8 @@ def test_simulation_based_calibration(linear, name):
     with isolated(), torch.no_grad():
         z = torch.randn(400, 2)
         x = _generate(model, z)
-        potential = Potential(model, x)
-        draws = sample(HMC(potential.with_gradient, potential.start(chains=15)), draws=1, warmup=60, thinning=10)
+        log_joint = LogJoint(model, x)
+        draws = sample(HMC(log_joint.with_gradient, log_joint.start(chains=15)), draws=1, warmup=60, thinning=10)
     ranks = (draws.position[0] < z).sum(0)
     for coordinate in ranks.T:
         assert chisquare(coordinate.bincount(minlength=16)).pvalue > 0.001
@@ -142,8 +142,8 @@ def test_step_sizes_freeze_after_warm_up(linear):
     model, x = linear(2, size=7)
     torch.manual_seed(0)
     with isolated():
-        potential = Potential(model, x)
-        kernel = HMC(potential.with_gradient, potential.start(chains=2))
+        log_joint = LogJoint(model, x)
+        kernel = HMC(log_joint.with_gradient, log_joint.start(chains=2))
         first = kernel.log_step
         kernel.warm_up(20)
         frozen = kernel.log_step.clone()
@@ -194,7 +194,7 @@ def test_thinning_keeps_every_second_draw():
 def test_energies_are_in_double_precision(linear):
     model, x = linear(2, size=3)
     with isolated():
-        kernel = HMC((potential := Potential(model, x)).with_gradient, potential.start(chains=1))
+        kernel = HMC((log_joint := LogJoint(model, x)).with_gradient, log_joint.start(chains=1))
         acceptance = kernel.transition().acceptance
     assert kernel.position.dtype == torch.float32
     assert kernel.value.dtype == acceptance.dtype == torch.float64

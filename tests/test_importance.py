@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_vae.data import Dataset
+from pyro_vae.data.dataset import Dataset
 from pyro_vae.device import seeded
-from pyro_vae.diagnostics import pareto_khat
-from pyro_vae.evaluation import Estimate, bound, evaluate
 from pyro_vae.inference.importance import Importance
+from pyro_vae.khat import pareto_khat
+from pyro_vae.marginal import Estimate, bound
+from pyro_vae.run.evaluation import evaluate
 
 
 def test_is_log_px_under_the_exact_posterior(oracle):
@@ -56,7 +57,7 @@ def test_khat_tells_a_guide_that_is_too_narrow(oracle):
 
 
 def test_chunks_change_nothing_but_memory(oracle, monkeypatch):
-    monkeypatch.setattr("pyro_vae.evaluation.ROWS", 7)  # one datapoint at a time, in several draws
+    monkeypatch.setattr("pyro_vae.run.evaluation.ROWS", 7)  # one datapoint at a time, in several draws
     oracle.guide.set_exact(oracle.model)
     log_px, se, _ = Importance(40).estimate(oracle.model, oracle.guide, oracle.split)
     assert log_px.shape == se.shape == (200,)

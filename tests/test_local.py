@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_vae.data import Split
-from pyro_vae.evaluation import bound
 from pyro_vae.local import fit_gaussian
+from pyro_vae.marginal import bound
 from pyro_vae.models.bernoulli import BernoulliModel
+from pyro_vae.split import Split
 
 
 def test_the_bound_is_log_px_where_the_posterior_is_in_the_family(oracle):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pyro_vae.errors import InputError
-from pyro_vae.lock import locked
+from pyro_vae.run.lock import locked
 
-HOLD = "import sys; from pathlib import Path; from pyro_vae.lock import locked\n"
+HOLD = "import sys; from pathlib import Path; from pyro_vae.run.lock import locked\n"
 HOLD += "with locked(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
 
 

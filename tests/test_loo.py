@@ -9,9 +9,9 @@ import torch
 from pyro.nn import PyroModule
 from torch import nn
 
+from pyro_vae.analysis.loo import loo
 from pyro_vae.bayesian import BayesianModel
 from pyro_vae.errors import InputError
-from pyro_vae.loo import loo
 
 N, NOISE = 60, 0.5
 

@@ -10,13 +10,13 @@ import torch
 from pyro import poutine
 from torch import nn
 
-from pyro_vae.data import Split
-from pyro_vae.elbo import isolated, joint_log_prob
 from pyro_vae.errors import InputError
 from pyro_vae.inference.aevb import AEVB
 from pyro_vae.inference.mcem import MCEM
 from pyro_vae.inference.wake_sleep import WakeSleep
 from pyro_vae.models.bernoulli import BernoulliModel
+from pyro_vae.sites import isolated, joint_log_prob
+from pyro_vae.split import Split
 
 
 class _PPCA(nn.Module):

@@ -7,10 +7,8 @@ import pytest
 import torch
 from pyro import poutine
 
-from pyro_vae import parts
 from pyro_vae.checks import check_pair
-from pyro_vae.data import Split
-from pyro_vae.elbo import elbo, isolated
+from pyro_vae.elbo import elbo
 from pyro_vae.errors import InputError
 from pyro_vae.grey import DiscretizedLogistic, GreyCategorical
 from pyro_vae.guides.gaussian import GaussianGuide
@@ -20,6 +18,9 @@ from pyro_vae.models.beta import BetaModel
 from pyro_vae.models.continuous_bernoulli import ContinuousBernoulliModel
 from pyro_vae.models.gaussian import GaussianModel
 from pyro_vae.models.isotropic import IsotropicModel
+from pyro_vae.run import parts
+from pyro_vae.sites import isolated
+from pyro_vae.split import Split
 
 
 @pytest.fixture(params=parts.names("model"))

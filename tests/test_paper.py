@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from pyro_vae.errors import InputError
-from pyro_vae.folder import read_metrics
-from pyro_vae.grid import Cell, marginals, train_all
-from pyro_vae.paper import PANELS, figure2, figure3, figure4, figure5, panels, paper_values
-from pyro_vae.run import Run, train
-from pyro_vae.workers import Local
+from pyro_vae.paper.grid import Cell, marginals, train_all
+from pyro_vae.paper.reruns import PANELS, figure2, figure3, figure4, figure5, panels, paper_values
+from pyro_vae.paper.workers import Local
+from pyro_vae.run.folder import read_metrics
+from pyro_vae.run.train import Run, train
 
 TINY = ("--hidden", "8", "--batch", "20")
 
@@ -79,7 +79,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path):
 
 def test_a_signal_ends_a_grid_after_checkpoints(tmp_path):
     code = (
-        "from pathlib import Path; from pyro_vae.grid import Cell, train_all\n"
+        "from pathlib import Path; from pyro_vae.paper.grid import Cell, train_all\n"
         f"train_all([Cell('digits', 2, 'aevb', 0, {TINY}, step_sizes=(0.1,))], 10**8, Path('out'))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
@@ -96,10 +96,10 @@ def test_a_signal_ends_a_grid_after_checkpoints(tmp_path):
 
 
 def test_figure_3_from_the_command_line(cli, real_data, monkeypatch):
-    monkeypatch.setattr("pyro_vae.paper.STAGES", (15_000,))
-    monkeypatch.setattr("pyro_vae.paper.STEP_SIZES", (0.02,))
-    monkeypatch.setattr("pyro_vae.grid._PILOT", 11_000)
-    monkeypatch.setattr("pyro_vae.grid._EVALUATED", 50)
+    monkeypatch.setattr("pyro_vae.paper.reruns.STAGES", (15_000,))
+    monkeypatch.setattr("pyro_vae.paper.reruns.STEP_SIZES", (0.02,))
+    monkeypatch.setattr("pyro_vae.paper.grid._PILOT", 11_000)
+    monkeypatch.setattr("pyro_vae.paper.grid._EVALUATED", 50)
     figure = ("paper", "figure3", "--train-sizes", "200", "--algorithms", "aevb", "--samples", "2e4", "--jobs", "2")
     result = cli(*figure, "--data-dir", real_data)
     assert result.status == 0, result.err
@@ -144,9 +144,9 @@ def test_figure_2_from_the_command_line(cli, real_data):
 def test_figures_4_and_5_have_the_papers_grids(monkeypatch, tmp_path):
     run = train(tmp_path / "run", samples=1000, hidden=5, latent=2, progress=False)
     drawn = []
-    monkeypatch.setattr("pyro_vae.paper.load_data", lambda *_, **__: None)
-    monkeypatch.setattr("pyro_vae.paper.train_all", lambda cells, *_, **__: (dict.fromkeys(cells, run.path), {}))
-    monkeypatch.setattr("pyro_vae.paper_figures._save", lambda figure, path: drawn.append(figure) or path)
+    monkeypatch.setattr("pyro_vae.paper.reruns.load_data", lambda *_, **__: None)
+    monkeypatch.setattr("pyro_vae.paper.reruns.train_all", lambda cells, *_, **__: (dict.fromkeys(cells, run.path), {}))
+    monkeypatch.setattr("pyro_vae.paper.figures._save", lambda figure, path: drawn.append(figure) or path)
     assert figure4(tmp_path, 1000) == [tmp_path / "figure4.png"]
     assert figure5(tmp_path, 1000) == [tmp_path / "figure5.png"]
     # A digit is drawn with 32 pixels along each side, and a line of one pixel between digits.

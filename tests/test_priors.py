@@ -7,17 +7,18 @@ import torch
 from torch import nn
 from torch.distributions import kl_divergence
 
-from pyro_vae import assembly, parts
 from pyro_vae.checks import check_pair
-from pyro_vae.data import load_data
-from pyro_vae.elbo import elbo, isolated, log_weights
+from pyro_vae.data.dataset import load_data
+from pyro_vae.elbo import elbo, log_weights
 from pyro_vae.errors import InputError
-from pyro_vae.evaluation import estimators
 from pyro_vae.models.bernoulli import BernoulliModel
 from pyro_vae.models.priors.mixture import MixturePrior
 from pyro_vae.models.priors.student_t import StudentTPrior
 from pyro_vae.models.priors.vamp import VampPrior
-from pyro_vae.settings import Settings
+from pyro_vae.run import assembly, parts
+from pyro_vae.run.evaluation import estimators
+from pyro_vae.run.settings import Settings
+from pyro_vae.sites import isolated
 
 GUIDES, ALGORITHMS = parts.names("guide"), parts.names("inference")
 

@@ -13,17 +13,18 @@ import pytest
 import torch
 
 from pyro_vae import ranks, to_arviz
-from pyro_vae.data import Dataset, Split
+from pyro_vae.data.dataset import Dataset
 from pyro_vae.errors import InputError
-from pyro_vae.evaluation import evaluate
-from pyro_vae.folder import read_metrics
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.inference.aevb import AEVB
 from pyro_vae.inference.full_vb import FullVB
 from pyro_vae.inference.mcem import MCEM
 from pyro_vae.inference.wake_sleep import WakeSleep
 from pyro_vae.models.bernoulli import BernoulliModel
-from pyro_vae.run import train
+from pyro_vae.run.evaluation import evaluate
+from pyro_vae.run.folder import read_metrics
+from pyro_vae.run.train import train
+from pyro_vae.split import Split
 
 RANKS = 2
 # The paper's Adagrad moves nothing in its first 100 steps.

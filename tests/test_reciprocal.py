@@ -6,11 +6,11 @@ import pytest
 import torch
 from scipy.stats import gaussian_kde, multivariate_normal
 
-from pyro_vae.data import Split
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError
-from pyro_vae.evaluation import Estimate
 from pyro_vae.inference.reciprocal import Reciprocal, _gaussian, _kernels
+from pyro_vae.marginal import Estimate
+from pyro_vae.split import Split
 
 
 def _linear(oracle, features, latent, size):

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from pyro_vae.errors import InputError
-from pyro_vae.settings import Settings, read_toml, whole
+from pyro_vae.run.settings import Settings, read_toml, whole
 
 
 @pytest.mark.parametrize(

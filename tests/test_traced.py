@@ -13,16 +13,16 @@ from pyro.nn import PyroModule
 from torch import nn
 
 from pyro_vae import traced
-from pyro_vae.data import Split
-from pyro_vae.evaluation import bound
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.inference.aevb import AEVB
 from pyro_vae.inference.ais import AIS
 from pyro_vae.inference.importance import Importance
 from pyro_vae.inference.mcem import MCEM
 from pyro_vae.inference.wake_sleep import WakeSleep
+from pyro_vae.marginal import bound
 from pyro_vae.models.bernoulli import BernoulliModel
 from pyro_vae.models.gaussian import GaussianModel
+from pyro_vae.split import Split
 from pyro_vae.traced import Traced, worth_compiling
 
 

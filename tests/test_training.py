@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from pyro_vae.errors import RunError
-from pyro_vae.evaluation import bound
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.inference.aevb import AEVB
+from pyro_vae.marginal import bound
 from pyro_vae.models.gaussian import GaussianModel
 from pyro_vae.replay import Replay
-from pyro_vae.training import Clock, fit, require_finite, schedule
+from pyro_vae.run.fit import Clock, fit, require_finite, schedule
 
 
 def test_schedule_is_log_spaced_and_ends_at_the_budget():
@@ -74,7 +74,7 @@ def test_recorded_cycles_are_replayed_as_far_as_the_next_evaluation(monkeypatch)
         learner.loss = recorded
         return Replay(learner, lambda: launches.append(learner.cycles), cycles, 10 * cycles, recorded)
 
-    monkeypatch.setattr("pyro_vae.training.capture", record)
+    monkeypatch.setattr("pyro_vae.run.fit.capture", record)
     learner, points = _Counting(), []
     clock = fit(learner, 5000, on_evaluation=lambda clock: points.append((clock.samples, learner.loss.item())))
     # Records of 100 cycles, 1000 samples. From 20 to 1000: 98 steps. 1000 to 1470 and to 2160: less than a record.

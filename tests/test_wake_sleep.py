@@ -10,12 +10,12 @@ import torch
 from pyro import poutine
 from torch import nn
 
-from pyro_vae.data import Split
 from pyro_vae.device import generator_state, set_generator_state
 from pyro_vae.errors import InputError
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.inference.wake_sleep import WakeSleep
 from pyro_vae.models.bernoulli import BernoulliModel
+from pyro_vae.split import Split
 
 LR, NOISE = 0.01, 0.5
 

@@ -1,0 +1,1 @@
+"""What ArviZ has to say of a trained pair: draws, diagnostics, criticism, report, pictures."""

@@ -1,0 +1,223 @@
+"""Draws of a trained pair as an ArviZ `DataTree`, for any Pyro model and guide.
+
+Each datapoint has Markov chains of its own, so that all groups share the dimension `datapoint`: `tree.sel(datapoint=7)`
+is a tree of one datapoint, which every function of ArviZ takes.
+"""
+
+__all__ = ["to_arviz", "write"]
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import arviz as az
+import numpy as np
+import pyro
+import torch
+import xarray as xr
+from pyro import poutine
+from torch import Tensor
+
+from pyro_vae.analysis.posterior import Latents, from_guide, predict, predict_prior, walk
+from pyro_vae.device import seeded
+from pyro_vae.errors import InputError, RunError, require_whole
+from pyro_vae.run.folder import replace_file
+from pyro_vae.sites import Site, evaluation_mode, isolated, sample_sites, site_log_prob, traces
+
+_SAMPLES = ["chain", "draw"]
+
+
+def to_arviz(
+    model: Callable[..., Any],
+    guide: Callable[..., Any] | None,
+    x: Tensor,
+    *,
+    chains: int = 4,
+    draws: int = 500,
+    warmup: int = 200,
+    predictive: int = 100,
+    image_shape: tuple[int, int] | None = None,
+    seed: int = 0,
+    compile: bool = False,
+    attrs: Mapping[str, Any] | None = None,
+    advance: Callable[[float], None] = lambda share: None,
+) -> xr.DataTree:
+    r"""Draws from the posterior, the guide and the predictive distributions of a trained pair.
+
+    Model and guide are called with x. Their parameters are fixed: what is drawn are the latent sites, one set for each
+    datapoint, which must lie in a plate of dimension -1. The groups:
+
+    - `posterior`: the latent sites by name, drawn by HMC, with shape `(chain, draw, datapoint, ...)`.
+    - `sample_stats`: `lp` and `energy` in nats, of the unconstrained latent variables, `acceptance_rate`, `diverging`,
+      and `step_size` in units of the guide's standard deviations.
+    - `log_likelihood`: :math:`\log p(x | z)` in nats by observed site, with shape `(chain, draw, datapoint)`.
+    - `guide_posterior`: the latent sites, drawn from the guide in one chain of `chains * draws`.
+    - `guide_sample_stats`: `log_p`, :math:`\log p(x, z)`, and `log_q`, :math:`\log q(z | x)`, in nats.
+    - `posterior_predictive`, `prior`, `prior_predictive`: draws for datapoints of the same number.
+    - `posterior_predictive_mean`: the posterior mean of :math:`E[x | z]`, where the likelihood has a mean.
+    - `observed_data`: the observed sites.
+
+    Dimensions of a site's event are called `SITE_dim_0` and so on; those of an image are `row` and `column`.
+
+    Arguments:
+        model: The generative model, a module or a function.
+        guide: The recognition model; None leaves its groups out, and chains start from the prior.
+        x: The data, with the datapoints along its first dimension.
+        chains: The number of Markov chains of each datapoint.
+        draws: The number of draws of each chain.
+        warmup: The number of transitions before them, in which step sizes are tuned.
+        predictive: The number of predictive draws, as many of each chain.
+        image_shape: Height and width of a datapoint.
+        seed: The seed of all draws, which leave torch's own generators as they were.
+        compile: Whether gradients are traced and compiled.
+        attrs: Attributes of the tree, beside those that name the libraries, the model and the guide.
+        advance: Called now and then with the share of the chains' work done since the last call.
+
+    Returns:
+        The tree.
+
+    Raises:
+        InputError: If a number is too small, the pair cannot be run on x, its sites do not fit, or its parameters lie
+            in Pyro's parameter store alone.
+    """
+    for name, value, least in (("chains", chains, 1), ("draws", draws, 4), ("warmup", warmup, 0)):
+        require_whole(name, value, least)
+    if not chains <= predictive <= chains * draws:
+        raise InputError(f"predictive {predictive} is not possible: give a number from {chains} to {chains * draws}")
+    # The module of a method is its object.
+    modules = [getattr(part, "__self__", part) for part in (model, guide)]
+    with seeded(seed, x.device), evaluation_mode(*modules), torch.no_grad():
+        observed = _sites(model, guide, x)
+        with isolated():
+            posterior, stats, likelihood = walk(
+                model, guide, x, chains=chains, draws=draws, warmup=warmup, compile=compile, advance=advance
+            )
+            groups = {"posterior": posterior, "sample_stats": stats, "log_likelihood": likelihood}
+            if guide is not None:
+                groups["guide_posterior"], groups["guide_sample_stats"] = from_guide(model, guide, x, chains * draws)
+            kept = np.linspace(0, draws - 1, predictive // chains).round().astype(int)
+            thinned = {name: values[:, kept] for name, values in posterior.items()}
+            groups["posterior_predictive"], means = predict(model, x, thinned)
+            groups["prior"], groups["prior_predictive"] = predict_prior(model, x, chains * len(kept))
+    data = {name: site["value"].cpu().numpy() for name, site in observed.items()}
+    size = math.prod(image_shape) if image_shape else 0
+    images = {name: image_shape for name, site in observed.items() if site["fn"].event_shape == (size,)}
+    datasets = {
+        name: _dataset(values, images, kept if name == "posterior_predictive" else None)
+        for name, values in groups.items()
+    }
+    datasets["observed_data"] = _dataset(data, images, sampled=False)
+    if means:
+        datasets["posterior_predictive_mean"] = _dataset(means, images, sampled=False)
+    tree = xr.DataTree.from_dict(datasets)
+    named = {"model": _name(model), "guide": _name(guide), "chains": chains, "draws": draws, "warmup": warmup}
+    tree.attrs = az.make_attrs({**named, "seed": seed, **(attrs or {})}, inference_library=pyro)
+    return tree
+
+
+def write(tree: xr.DataTree, path: Path) -> Path:
+    """Writes a tree beside its place and renames it; `az.from_netcdf` or `az.from_zarr` read it.
+
+    Arguments:
+        tree: The tree.
+        path: A file `.nc`, or a folder `.zarr`.
+
+    Returns:
+        The path.
+    """
+    if path.suffix != ".zarr":
+        replace_file(path, lambda beside: tree.to_netcdf(beside, engine="h5netcdf"))
+        return path
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        # Format 2 can say in one place what it holds, and every reader knows it.
+        tree.to_zarr(beside, mode="w", zarr_format=2)
+        shutil.rmtree(path, ignore_errors=True)
+        beside.rename(path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return path
+
+
+def _sites(model: Callable[..., Any], guide: Callable[..., Any] | None, x: Tensor) -> dict[str, Site]:
+    """The observed sites of a pair, after a look at whether all of its sites are what is needed."""
+    try:
+        # The parameter store as it is, and an empty one: what depends on it does not belong to a module.
+        store = pyro.get_param_store()
+        with torch.random.fork_rng(), store.scope(store.get_state()), pyro.validation_enabled(False):
+            first = _traced(model, guide, x)
+        with isolated():
+            second = _traced(model, guide, x)
+    except Exception as error:  # a user's part may fail in any way
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"{_name(model)} cannot be run on data of shape {tuple(x.shape)}: {type(error).__name__}: {reason}"
+        ) from error
+    if not all(map(torch.equal, first[1], second[1])):
+        raise InputError(
+            f"{_name(model)} or its guide draws on pyro.param values that belong to no module: make them nn.Parameters"
+        )
+    (p, q), log_probs = first
+    latent = {name: site for name, site in p.items() if not site["is_observed"]}
+    observed = {name: site for name, site in p.items() if site["is_observed"]}
+    if not latent or not observed:
+        raise InputError(f"{_name(model)} needs latent and observed sites: it has {sorted(latent)}, {sorted(observed)}")
+    if guide is not None and latent.keys() != q.keys():
+        raise InputError(
+            f"the latent sites of {_name(model)} are {sorted(latent)}, but {_name(guide)} samples {sorted(q)}: give "
+            "them the same names"
+        )
+    if any(value.shape != (len(x),) for value in log_probs):
+        raise InputError(
+            f"{_name(model)} or its guide has sites outside a plate of {len(x)} datapoints of dimension -1: put them "
+            "inside, with .to_event for their other dimensions"
+        )
+    return observed
+
+
+def _traced(
+    model: Callable[..., Any], guide: Callable[..., Any] | None, x: Tensor
+) -> tuple[tuple[dict[str, Site], dict[str, Site]], list[Tensor]]:
+    """The sites of model and guide, and the log probabilities of each of them."""
+    found = [poutine.trace(model).get_trace(x)] if guide is None else list(traces(model, guide, x))
+    sites = [
+        {name: site for name, site in sample_sites(trace).items() if not site["infer"].get("is_auxiliary")}
+        for trace in found
+    ]
+    log_probs = [site_log_prob(site) for each in sites for site in each.values()]
+    return (sites[0], sites[1] if guide is not None else {}), log_probs
+
+
+def _dataset(
+    values: Latents,
+    images: Mapping[str, tuple[int, int] | None],
+    draws: Any = None,
+    sampled: bool = True,
+) -> xr.Dataset:
+    """A group: its arrays begin with chain and draw, where they are sampled, and the datapoint."""
+    leading = 3 if sampled else 1
+    shaped, dims = {}, {}
+    for name, value in values.items():
+        image = images.get(name) if value.ndim > leading else None
+        shaped[name] = value.reshape(*value.shape[:leading], *image) if image else value
+        event = ["row", "column"] if image else [f"{name}_dim_{n}" for n in range(value.ndim - leading)]
+        dims[name] = ["datapoint", *event]
+    coords = {} if draws is None else {"draw": draws}
+    return az.dict_to_dataset(
+        shaped,
+        dims=dims,
+        coords=coords,
+        sample_dims=_SAMPLES if sampled else [],
+        inference_library=pyro,
+        check_conventions=False,  # a few predictive draws of many chains are no mistake
+    )
+
+
+def _name(part: Any) -> str:
+    """The class of a module, the name of a function."""
+    return "" if part is None else getattr(part, "__qualname__", type(part).__name__)

@@ -1,0 +1,88 @@
+"""Pyro's estimators without a read from the device, so that they can be traced.
+
+They read a loss to return it as a number and to warn where it is not one, and some ask a tensor which way to go. While a
+function is traced, `torch_item` detaches, `warn_if_nan` and `warn_if_inf` return what they get, and Pyro is told that a
+tracer is at work.
+"""
+
+__all__ = ["without_host_reads"]
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro.infer.util
+import pyro.util
+import torch
+
+_local = threading.local()  # whether this thread traces
+_lock = threading.Lock()
+_tracing = 0  # threads that do
+_undo: list[tuple[Any, str, Any]] = []
+
+
+@contextmanager
+def without_host_reads() -> Iterator[None]:
+    """Keeps Pyro from reading tensors inside the block, in this thread alone.
+
+    The names are replaced wherever they have been imported to, a user's own estimator among them, and put back when the
+    last thread leaves, whatever happens.
+    """
+    global _tracing
+    outer = getattr(_local, "tracing", False)
+    with _lock:
+        if _tracing == 0:
+            _replace()
+        _tracing += 1
+    _local.tracing = True
+    try:
+        yield
+    finally:
+        _local.tracing = outer
+        with _lock:
+            _tracing -= 1
+            if _tracing == 0:
+                _restore()
+
+
+def _replace() -> None:
+    replacements: dict[Any, Callable[..., Any]] = {
+        pyro.infer.util.torch_item: lambda x: x.detach() if isinstance(x, torch.Tensor) else x,
+        pyro.util.warn_if_nan: lambda value, *_, **__: value,
+        pyro.util.warn_if_inf: lambda value, *_, **__: value,
+    }
+    inner = {original: _in_tracing_threads(original, quiet) for original, quiet in replacements.items()}
+    by_name = {original.__name__: original for original in replacements}
+    for module in list(sys.modules.values()):
+        names = getattr(module, "__dict__", {})
+        for name, original in by_name.items():
+            if names.get(name) is original:
+                _put(module, name, inner[original])
+    ask = torch._C._get_tracing_state
+
+    def tracing_state() -> Any:
+        # Torch asks the same, and would take another way to the same numbers.
+        asked_by_pyro = sys._getframe(1).f_globals.get("__name__", "").startswith("pyro.")
+        return ask() or (asked_by_pyro and getattr(_local, "tracing", False))
+
+    _put(torch._C, "_get_tracing_state", tracing_state)
+
+
+def _in_tracing_threads(original: Callable[..., Any], quiet: Callable[..., Any]) -> Callable[..., Any]:
+    def chosen(*arguments: Any, **named: Any) -> Any:
+        return (quiet if getattr(_local, "tracing", False) else original)(*arguments, **named)
+
+    return chosen
+
+
+def _put(owner: Any, name: str, value: Any) -> None:
+    _undo.append((owner, name, getattr(owner, name)))
+    setattr(owner, name, value)
+
+
+def _restore() -> None:
+    while _undo:
+        owner, name, value = _undo.pop()
+        setattr(owner, name, value)

@@ -1,0 +1,152 @@
+r"""The log joint of a Pyro model per datapoint, over unconstrained latent variables.
+
+Read from the model's trace: all latent sites inside the plate `"data"`, whatever their number, event shapes and
+supports, lie side by side in one vector per datapoint.
+"""
+
+__all__ = ["LogJoint"]
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Size, Tensor
+from torch.distributions import Transform, biject_to
+from torch.distributions.constraints import MixtureSameFamilyConstraint
+
+from pyro_vae.bayesian import BayesianModel
+from pyro_vae.errors import InputError
+from pyro_vae.hmc import with_gradient
+from pyro_vae.sites import sample_sites, site_log_prob
+from pyro_vae.traced import Traced
+
+# The bijection of a mixture is that of its parts, which torch leaves out.
+biject_to.register(MixtureSameFamilyConstraint, lambda mixture: biject_to(mixture.base_constraint))
+
+
+class LogJoint:
+    r"""Creates :math:`\log p(x, z)` and its parts as functions of unconstrained latent variables.
+
+    Constrained sites go through Pyro's bijections, with the log of their Jacobian added to the prior.
+
+    Arguments:
+        model: The generative model.
+        x: The data, with shape `(datapoints, features)`.
+        compile: Whether gradients are traced and compiled.
+
+    Raises:
+        InputError: If the model's weights are random variables.
+    """
+
+    def __init__(self, model: Callable[..., Any], x: Tensor, compile: bool = False) -> None:
+        if isinstance(model, BayesianModel):
+            raise InputError("HMC moves latent variables alone, and here the weights are random: use importance")
+        self.model, self.x = model, x
+        self.transforms: dict[str, Transform] = {}
+        self.shapes: dict[str, Size] = {}
+        for name, site in sample_sites(poutine.trace(model).get_trace(x)).items():
+            if not site["is_observed"]:
+                self.transforms[name] = transform = biject_to(site["fn"].support)
+                self.shapes[name] = transform.inverse_shape(site["fn"].event_shape)
+        self.size = sum(shape.numel() for shape in self.shapes.values())
+        self._both = Traced(self._with_gradient, model, compile=compile)
+        self._gradient = Traced(self._gradient_alone, model, compile=compile)
+
+    def on(self, x: Tensor) -> "LogJoint":
+        """Returns the potential of other data, with the same compiled code."""
+        other = copy.copy(self)
+        other.x = x
+        return other
+
+    @torch.no_grad()
+    def start(self, chains: int, guide: Callable[..., Any] | None = None) -> Tensor:
+        """Draws starting points from the guide, or from the prior, with shape `(chains, datapoints, size)`."""
+        with pyro.plate("chains", chains, dim=-2):
+            if guide is None:
+                sites = sample_sites(poutine.trace(poutine.uncondition(self.model)).get_trace(self.x))
+            else:
+                sites = sample_sites(poutine.trace(guide).get_trace(self.x))
+        return self.unconstrained({name: sites[name]["value"] for name in self.transforms})
+
+    def unconstrained(self, latents: Mapping[str, Tensor]) -> Tensor:
+        """Returns the position of latent variables by site, the inverse of `latents`, with shape `(..., size)`."""
+        flat = []
+        for name, transform in self.transforms.items():
+            position = transform.inv(latents[name])
+            flat.append(position.reshape(*position.shape[: position.dim() - len(self.shapes[name])], -1))
+        return torch.cat(flat, dim=-1)
+
+    def latents(self, position: Tensor) -> dict[str, Tensor]:
+        """Returns the latent variables by site at positions of shape `(chains, datapoints, size)`."""
+        return {name: self.transforms[name](part) for name, part in self._split(position).items()}
+
+    def parts(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Evaluates :math:`\log p(z)`, with the Jacobian, and :math:`\log p(x | z)`, in nats and float64.
+
+        Arguments:
+            position: Unconstrained latent variables, with shape `(chains, datapoints, size)`.
+
+        Returns:
+            Two tensors with shape `(chains, datapoints)`.
+        """
+        latents = self.latents(position)
+        with pyro.plate("chains", len(position), dim=-2):
+            trace = poutine.trace(poutine.condition(self.model, latents)).get_trace(self.x)
+        shape = position.shape[:-1]
+        prior = likelihood = position.new_zeros(shape, dtype=torch.float64)
+        for name, site in sample_sites(trace).items():
+            log_prob = site_log_prob(site).double()
+            if name in latents:
+                prior = prior + log_prob
+            else:
+                likelihood = likelihood + log_prob
+        for name, part in self._split(position).items():
+            jacobian = self.transforms[name].log_abs_det_jacobian(part, latents[name])
+            prior = prior + jacobian.reshape(*shape, -1).sum(-1).double()
+        return prior, likelihood
+
+    def __call__(self, position: Tensor) -> Tensor:
+        r"""Evaluates :math:`\log p(x, z)`; see `parts`."""
+        prior, likelihood = self.parts(position)
+        return prior + likelihood
+
+    def with_gradient(self, position: Tensor, beta: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        r"""Evaluates :math:`\log p(z) + \beta \log p(x | z)`, where :math:`\beta` is 1 if omitted, and its gradient.
+
+        Arguments:
+            position: Unconstrained latent variables, with shape `(chains, datapoints, size)`.
+            beta: float64, with shape `(1,)`.
+
+        Returns:
+            The log density with shape `(chains, datapoints)`, in nats and float64, and the gradient.
+        """
+        value, gradient = self._both(position, self.x, self._beta(beta))
+        return value, gradient
+
+    def gradient(self, position: Tensor, beta: Tensor | None = None) -> Tensor:
+        """Evaluates the gradient alone, which is cheaper where it is compiled; see `with_gradient`."""
+        (gradient,) = self._gradient(position, self.x, self._beta(beta))
+        return gradient
+
+    def _beta(self, beta: Tensor | None) -> Tensor:
+        return torch.ones(1, dtype=torch.float64, device=self.x.device) if beta is None else beta
+
+    def _with_gradient(self, position: Tensor, x: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+        def tempered(position: Tensor) -> Tensor:
+            prior, likelihood = self.on(x).parts(position)
+            return prior + beta * likelihood
+
+        return with_gradient(tempered)(position)
+
+    def _gradient_alone(self, position: Tensor, x: Tensor, beta: Tensor) -> tuple[Tensor]:
+        return (self._with_gradient(position, x, beta)[1],)
+
+    def _split(self, position: Tensor) -> dict[str, Tensor]:
+        pieces = position.split([shape.numel() for shape in self.shapes.values()], dim=-1)
+        return {
+            name: piece.reshape(piece.shape[:-1] + shape)
+            for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
+        }

@@ -1,0 +1,1 @@
+"""The paper rerun: the grid of runs, the figures, the claims."""

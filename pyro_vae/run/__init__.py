@@ -1,0 +1,1 @@
+"""From settings to a trained pair in a run folder, and from the folder back to its scores."""

@@ -1,0 +1,264 @@
+"""The files of a run folder: written beside and renamed, read as data only."""
+
+__all__ = [
+    "ANALYSIS",
+    "FORMAT",
+    "REPORT",
+    "create",
+    "read_checkpoint",
+    "read_metrics",
+    "read_record",
+    "read_weights",
+    "replace_file",
+    "require_free",
+    "sweep",
+    "write_checkpoint",
+    "write_metrics",
+    "write_record",
+    "write_weights",
+]
+
+import csv
+import io
+import os
+import shutil
+import stat
+import tomllib
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from pyro_vae.errors import InputError, RunError
+from pyro_vae.run.settings import PARTS
+
+FORMAT = 1
+FILES = ("run.toml", "metrics.csv", "weights.safetensors", "checkpoint.pt")
+PICTURES = ("curve.png", "samples.png", "reconstructions.png", "manifold.png")
+REPORT = "report.html"
+ANALYSIS = "analysis"
+ANALYSES = tuple(f"{ANALYSIS}/{name}" for name in ("draws.nc", "summary.json", "datapoints.csv", "latents.csv"))
+METRICS = ("samples", "seconds", "train_bound", "test_bound")
+
+# A run has a few dozen settings and evaluations; what is longer was not written here.
+_LONGEST_TEXT = 2**24
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes a file beside its place and renames it, so that a reader finds the old one or the new one.
+
+    Both are on the disk before this returns: a power failure, too, leaves one of them whole.
+
+    Arguments:
+        path: The file.
+        write: Writes the path that it is given.
+
+    Raises:
+        RunError: If it cannot be written. What was there stays.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(beside)
+        _flush(beside)
+        beside.replace(path)
+        with suppress(OSError):  # some network file systems flush no folders
+            _flush(path.parent)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise RunError(f"{path} cannot be written ({reason}): what was there before stays") from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _require_file(path: Path) -> None:
+    """Checks that a file is there, and is one: a pipe in a folder from elsewhere would never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(None, "it is no regular file")
+
+
+def _read_text(path: Path) -> str:
+    _require_file(path)
+    with path.open("rb") as file:
+        content = file.read(_LONGEST_TEXT + 1)
+    if len(content) > _LONGEST_TEXT:
+        raise ValueError(f"it is longer than {_LONGEST_TEXT >> 20} MiB")
+    return content.decode()
+
+
+def require_free(folder: Path, overwrite: bool) -> None:
+    """Checks that a new run may take the folder.
+
+    Raises:
+        InputError: If something is there and may not be replaced.
+    """
+    if _holds_run(folder):
+        if not overwrite:
+            raise InputError(
+                f"{folder} holds a run: go on with it by --resume, replace it by --overwrite, or choose another --out"
+            )
+    elif folder.exists() and (not folder.is_dir() or {*folder.iterdir()} - {folder / ".lock", *_left_over(folder)}):
+        raise InputError(f"{folder} is not empty and not a run folder: choose another --out")
+
+
+def _holds_run(folder: Path) -> bool:
+    """Whether the folder's `run.toml` is one of ours, of whatever format."""
+    try:
+        record = tomllib.loads(_read_text(folder / "run.toml"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return "format" in record and "settings" in record
+
+
+def create(folder: Path) -> None:
+    """Prepares the folder of a new run; of an old run there, its own files are removed and no others."""
+    copies, analysis = folder / "parts", folder / ANALYSIS
+    try:
+        for path in (copies, analysis):
+            if path.is_symlink():  # what it leads to is not ours
+                path.unlink()
+        # `run.toml` goes last, when another one takes its place: without it, this would be no run folder.
+        for name in (*FILES[1:], *PICTURES, REPORT, *(f"parts/{kind}.py" for kind in PARTS), *ANALYSES):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(analysis / "draws.zarr", ignore_errors=True)
+        for path in (copies, analysis):
+            with suppress(OSError):  # it is not there, or holds what is not ours
+                path.rmdir()
+    except OSError as error:
+        raise InputError(f"--out {folder} cannot be written: {error.strerror}") from error
+
+
+def sweep(folder: Path) -> None:
+    """Removes what a killed process has left half-written. Only for who holds the folder's lock."""
+    for path in _left_over(folder):
+        path.unlink(missing_ok=True)
+
+
+def _left_over(folder: Path) -> list[Path]:
+    return [path for name in FILES for path in folder.glob(f".{name}.[0-9]*")]
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Writes `run.toml`."""
+    replace_file(folder / "run.toml", lambda path: path.write_text(tomli_w.dumps(dict(record)), encoding="utf-8"))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Reads `run.toml`.
+
+    Raises:
+        InputError: If the folder is not one of a run.
+    """
+    try:
+        record = tomllib.loads(_read_text(folder / "run.toml"))
+    except OSError as error:
+        raise InputError(f"{folder} is not a run folder: it has no readable run.toml") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{folder}/run.toml is damaged: {error}") from error
+    if record.get("format") != FORMAT:
+        raise InputError(f"{folder}/run.toml has format {record.get('format')}, not {FORMAT}: train the run anew")
+    data, settings = record.get("data"), record.get("settings")
+    if not (isinstance(settings, dict) and isinstance(data, dict) and isinstance(data.get("checksum"), str)):
+        raise InputError(f"{folder}/run.toml is damaged: it lacks its settings, or the checksum of its data")
+    return record
+
+
+def write_metrics(folder: Path, rows: Sequence[Sequence[float]]) -> None:
+    """Writes `metrics.csv`, all rows of it, since a run has a few dozen."""
+
+    def write(path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([METRICS, *rows])
+
+    replace_file(folder / "metrics.csv", write)
+
+
+def read_metrics(folder: Path) -> list[list[float]]:
+    """Reads the rows of `metrics.csv`.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
+    path = folder / "metrics.csv"
+    try:
+        rows = list(csv.reader(io.StringIO(_read_text(path), newline="")))[1:]
+        if any(len(row) != len(METRICS) for row in rows):
+            raise ValueError(f"its rows must have {len(METRICS)} columns")
+        return [[int(samples), *map(float, values)] for samples, *values in rows]
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def write_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
+    """Writes `weights.safetensors`, with the names `model.*` and `guide.*`."""
+    tensors = {
+        f"{part}.{name}": value.clone().contiguous()  # tied weights are saved twice: the format shares none
+        for part, module in modules.items()
+        for name, value in module.state_dict().items()
+    }
+    replace_file(folder / "weights.safetensors", lambda path: path.write_bytes(save(tensors)))
+
+
+def read_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
+    """Reads `weights.safetensors` into modules.
+
+    Raises:
+        InputError: If the file is missing, damaged or of other modules.
+    """
+    path = folder / "weights.safetensors"
+    try:
+        _require_file(path)
+        tensors = load_file(path)
+        for part, module in modules.items():
+            prefix = part + "."
+            own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            module.load_state_dict(own)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} cannot be read: {reason}") from error
+
+
+def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
+    """Writes `checkpoint.pt`: tensors and primitives only."""
+    content = io.BytesIO()  # torch's own writer has no plain words for a full disk
+    torch.save({"format": FORMAT, **state}, content)
+    replace_file(folder / "checkpoint.pt", lambda path: path.write_bytes(content.getbuffer()))
+
+
+def read_checkpoint(folder: Path, device: torch.device) -> dict[str, Any]:
+    """Reads `checkpoint.pt` as data: a pickle with code in it is refused, and so is one that promises more than it has.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
+    path = folder / "checkpoint.pt"
+    try:
+        _require_file(path)
+        with zipfile.ZipFile(path) as archive:
+            # torch compresses nothing.
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise ValueError("its parts are larger than the file")
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing: train the run anew by --overwrite") from error
+    except Exception as error:  # there is no end to what a damaged or hostile file may lead to
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path} cannot be read: {reason}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise InputError(f"{path} is no checkpoint of format {FORMAT}: train the run anew")
+    return state
