@@ -3,35 +3,36 @@ r"""Auto-Encoding Variational Bayes: stochastic gradient ascent on the bound (Al
 .. math:: \mathcal{L}(\theta, \phi; x) = E_{q_\phi(z | x)} [\log p_\theta(x, z) - \log q_\phi(z | x)]
 
 Each step draws a minibatch of M of the N datapoints and follows the gradient of
-:math:`\sum_i \mathcal{L}(x_i) + \frac{M}{N} \log p(\theta, \phi)`, where the last term is the paper's
-prior :math:`N(0, I)` on the weights (Section 5). This is `pyro.infer.SVI` with `Trace_ELBO` (estimator A)
-or `TraceMeanField_ELBO` (estimator B), with the sum kept on the device.
-
-The importance-weighted bound of K draws (Burda et al., 2016) may take the bound's place:
-
-.. math:: \mathcal{L}_K(\theta, \phi; x) = E \log \frac{1}{K} \sum_{k=1}^K
-    \frac{p_\theta(x, z_k)}{q_\phi(z_k | x)}, \quad z_k \sim q_\phi(z | x)
-
-It is tighter, but rewards a q that covers the posterior more than one that resembles it.
+:math:`\sum_i \mathcal{L}(x_i) + \frac{M}{N} \log p(\theta, \phi)`, where the last term is the paper's prior
+:math:`N(0, I)` on the weights (Section 5). The bound is any estimator of Pyro's: `Trace_ELBO` is the paper's
+estimator A, `TraceMeanField_ELBO` its estimator B. Plain, a step is `pyro.infer.SVI.step`; compiled, it is the same
+estimator's `differentiable_loss`, traced once.
 """
 
 __all__ = ["AEVB"]
 
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pyro
 import torch
-from pyro.infer import Trace_ELBO
+from pyro import poutine
+from pyro.infer import ELBO, SVI, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from pyro_vae import ranks
 from pyro_vae.checks import check_pair
-from pyro_vae.elbo import elbo, iwae
-from pyro_vae.errors import InputError
+from pyro_vae.elbo import ImportanceWeightedELBO
+from pyro_vae.elbo import elbo as bound_of
+from pyro_vae.errors import InputError, require_one_of
 from pyro_vae.inference.base import MinibatchLearner
-from pyro_vae.run.settings import KL
 from pyro_vae.sites import evaluation_mode, isolated
 from pyro_vae.split import Split
 from pyro_vae.update import Update
 
-_OBJECTIVES = ("elbo", "iwae")
+_logger = logging.getLogger("pyro_vae")
 
 
 class AEVB(MinibatchLearner):
@@ -43,10 +44,13 @@ class AEVB(MinibatchLearner):
         data: The training data.
         batch: The number of datapoints in a minibatch, M in the paper.
         step_size: The global step size.
-        optimizer: `adagrad`, the paper's, or the name of one in `torch.optim`.
-        kl: `sampled` is the paper's estimator A, `analytic` its estimator B.
+        optimizer: `adagrad`, the paper's, or the name of one in `torch.optim` or `pyro.optim`.
+        elbo: Makes the estimator of the bound: a class of `pyro.infer`, or any subclass of `pyro.infer.ELBO`.
+        kl: `sampled` leaves the estimator as it is, the paper's estimator A; `analytic` is the short word for
+            `TraceMeanField_ELBO`, its estimator B.
         particles: The number of draws per datapoint, L in the paper, K in the importance-weighted bound.
-        objective: `elbo` is the paper's, `iwae` the importance-weighted bound, which is the same with one particle.
+        objective: `elbo` is the paper's, `iwae` the short word for `ImportanceWeightedELBO`, which is tighter with more
+            particles, but rewards a q that covers the posterior more than one that resembles it.
         weight_prior: The standard deviation of the prior on the weights; `inf` is no prior.
         compile: Whether the update is traced and compiled.
 
@@ -54,7 +58,7 @@ class AEVB(MinibatchLearner):
         loss: The last minibatch's negative objective in nats per datapoint, a scalar on the device.
 
     Raises:
-        InputError: If model and guide do not fit each other or the data.
+        InputError: If model and guide do not fit each other, the data or the estimator.
     """
 
     runs_on_ranks = True
@@ -68,6 +72,7 @@ class AEVB(MinibatchLearner):
         batch: int = 100,
         step_size: float = 0.02,
         optimizer: str = "adagrad",
+        elbo: Callable[..., ELBO] = Trace_ELBO,
         kl: str = "sampled",
         particles: int = 1,
         objective: str = "elbo",
@@ -75,22 +80,18 @@ class AEVB(MinibatchLearner):
         compile: bool = False,
     ) -> None:
         self.model, self.guide, self.data = model, guide, data
-        self.batch, self.particles, self.kl, self.objective = batch, particles, kl, objective
+        self.batch, self.particles = batch, particles
         self.rows = ranks.share(batch)
         sites = check_pair(model, guide, data.first(self.rows))
-        self.reparameterized = all(site["fn"].has_rsample for site in sites.values())
-        if kl not in KL:
-            raise InputError(f"kl {kl} is unknown: choose from {', '.join(KL)}")
-        if objective not in _OBJECTIVES:
-            raise InputError(f"objective {objective} is unknown: choose from {', '.join(_OBJECTIVES)}")
-        if objective == "iwae" and kl == "analytic":
-            raise InputError("objective = iwae has no closed form within its logarithm: train it with kl = sampled")
-        if not self.reparameterized and (kl == "analytic" or objective == "iwae"):
-            wrong, right = ("kl = analytic", "kl = sampled") if kl == "analytic" else ("objective = iwae", "elbo")
-            raise InputError(f"{wrong} needs a reparameterised guide: train {type(guide).__name__} with {right}")
-        if kl == "analytic":
+        estimator = _estimator(elbo, kl, objective)
+        if estimator in (TraceMeanField_ELBO, ImportanceWeightedELBO):
+            word = "kl = analytic" if estimator is TraceMeanField_ELBO else "objective = iwae"
+            if not all(site["fn"].has_rsample for site in sites.values()):
+                raise InputError(f"{word} needs a reparameterised guide: train {type(guide).__name__} by Trace_ELBO")
+        if estimator is TraceMeanField_ELBO:
             with isolated(), evaluation_mode(model, guide), torch.no_grad():
-                elbo(model, guide, data.first(2), analytic_kl=True)  # where the closed form is wrong, this refuses
+                bound_of(model, guide, data.first(2), analytic_kl=True)  # where the closed form is wrong, this refuses
+        self.elbo = _built(estimator, particles)
         self.update = Update(
             self._loss,
             (model, guide),
@@ -99,20 +100,75 @@ class AEVB(MinibatchLearner):
             step_size=step_size,
             share=batch / data.total,
             weight_prior=weight_prior,
-            compile=compile,
+            compile=compile and _is_differentiable(self.elbo),
         )
+        self.svi = SVI(self._model, self._guide, self.update.for_svi(), loss=self.elbo)
         self.loss = torch.zeros((), device=data.device)
         ranks.draw_apart()
+
+    def step(self) -> int:
+        """Performs one update on a new minibatch.
+
+        Returns:
+            Its cost in datapoint evaluations, the size of the minibatch.
+        """
+        if self.update.compiles:
+            return super().step()
+        with isolated():
+            loss = self.svi.step(self.data.minibatch(self.rows))
+        total = sum(loss) if isinstance(loss, tuple) else loss  # Pyro's reweighted wake-sleep has two
+        self.loss = torch.tensor(total / self.rows, device=self.data.device)
+        return self.batch
+
+    def _model(self, x: Tensor) -> Any:
+        pyro.module("model", self.model)
+        with poutine.scale(scale=self.data.weight):
+            return self.model(x)
+
+    def _guide(self, x: Tensor) -> Any:
+        pyro.module("guide", self.guide)
+        with poutine.scale(scale=self.data.weight):
+            return self.guide(x)
 
     def _loss(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The negative objective in nats, summed over a minibatch and per datapoint."""
         x = self.data.minibatch(self.rows, values)
-        if self.objective == "iwae":
-            loss = -iwae(self.model, self.guide, x, self.particles).sum()
-        elif self.reparameterized:
-            loss = -elbo(self.model, self.guide, x, self.particles, analytic_kl=self.kl == "analytic").sum()
-        else:  # guides that cannot be reparameterised need the score function, which Pyro's own estimator adds
-            estimator = Trace_ELBO(self.particles, max_plate_nesting=1, vectorize_particles=self.particles > 1)
-            loss = estimator.differentiable_loss(self.model, self.guide, x)
-        loss = loss * self.data.weight
+        loss = self.elbo.differentiable_loss(self.model, self.guide, x) * self.data.weight
         return loss, loss.detach() / self.rows
+
+
+def _estimator(elbo: Callable[..., ELBO], kl: str, objective: str) -> Callable[..., ELBO]:
+    """The one estimator that three words may ask for."""
+    require_one_of("kl", kl, ("sampled", "analytic"))
+    require_one_of("objective", objective, ("elbo", "iwae"))
+    if objective == "iwae" and kl == "analytic":
+        raise InputError("objective = iwae has no closed form within its logarithm: train it with kl = sampled")
+    asked = {"analytic": TraceMeanField_ELBO, "iwae": ImportanceWeightedELBO}
+    for word, short in (("kl = analytic", asked.get(kl)), ("objective = iwae", asked.get(objective))):
+        if short is not None:
+            if elbo not in (Trace_ELBO, short):
+                raise InputError(f"{word} stands for {short.__name__}: leave out one of it and elbo = {_name(elbo)}")
+            return short
+    return elbo
+
+
+def _built(estimator: Callable[..., ELBO], particles: int) -> ELBO:
+    try:
+        built = estimator(num_particles=particles, max_plate_nesting=1, vectorize_particles=particles > 1)
+    except Exception as error:  # a user's class may fail in any way
+        raise InputError(f"elbo {_name(estimator)} cannot be built: {type(error).__name__}: {error}") from error
+    if not isinstance(built, ELBO):
+        raise InputError(f"elbo {_name(estimator)} is no estimator: make it a subclass of pyro.infer.ELBO")
+    return built
+
+
+def _is_differentiable(elbo: ELBO) -> bool:
+    if hasattr(elbo, "differentiable_loss"):
+        return True
+    _logger.warning("%s has no differentiable_loss: its steps run uncompiled", type(elbo).__name__)
+    return False
+
+
+def _name(estimator: Callable[..., ELBO]) -> str:
+    own = estimator.func if isinstance(estimator, functools.partial) else estimator
+    return getattr(own, "__name__", repr(own))

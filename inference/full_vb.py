@@ -14,14 +14,14 @@ __all__ = ["FullVB"]
 from functools import partial
 
 import torch
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from pyro_vae.bayesian import BayesianModel
 from pyro_vae.checks import check_pair
 from pyro_vae.elbo import elbo
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, require_one_of
 from pyro_vae.inference.base import MinibatchLearner
-from pyro_vae.run.settings import KL
 from pyro_vae.sites import evaluation_mode, isolated
 from pyro_vae.split import Split
 from pyro_vae.update import Update
@@ -70,8 +70,8 @@ class FullVB(MinibatchLearner):
         self.guide, self.data = guide, data
         self.batch = self.rows = batch
         self.particles, self.analytic = particles, kl == "analytic"
-        if kl not in KL:
-            raise InputError(f"kl {kl} is unknown: choose from {', '.join(KL)}")
+        require_one_of("kl", kl, ("sampled", "analytic"))
+        self.elbo = (TraceMeanField_ELBO if self.analytic else Trace_ELBO)(max_plate_nesting=1)
         sites = check_pair(self.model.mean, guide, data.first(batch))
         if not all(site["fn"].has_rsample for site in sites.values()):
             raise InputError(
@@ -101,6 +101,6 @@ class FullVB(MinibatchLearner):
 
     def _bound(self, x: Tensor) -> Tensor:
         weights = self.model.draw()
-        of_data = elbo(partial(self.model.with_weights, weights), self.guide, x, analytic_kl=self.analytic).sum()
+        of_data = -self.elbo.differentiable_loss(partial(self.model.with_weights, weights), self.guide, x)
         of_weights = -self.model.divergence() if self.analytic else self.model.log_ratio(weights)
         return of_data + self.batch / len(self.data) * of_weights

@@ -110,8 +110,9 @@ class WakeSleep:
         with particle_plate(self.particles):
             with torch.no_grad():
                 recognised = poutine.trace(self.guide).get_trace(x)
-            log_p = joint_log_prob(poutine.trace(poutine.replay(self.model, trace=recognised)).get_trace(x))
-        log_w = (log_p.detach() - joint_log_prob(recognised)).view(self.particles, -1)
+            modelled = poutine.trace(poutine.replay(self.model, trace=recognised)).get_trace(x)
+            log_p = joint_log_prob(modelled, scaled=True)
+        log_w = (log_p.detach() - joint_log_prob(recognised, scaled=True)).view(self.particles, -1)
         weights = log_w.softmax(0)
         sites = sample_sites(recognised)
         loss = -(weights * log_p.view_as(weights)).sum() * self.data.weight
@@ -131,7 +132,7 @@ class WakeSleep:
     def _log_q(self, x: Tensor, latent: Sequence[Tensor]) -> Tensor:
         """The guide's log density of latent variables, given x."""
         values = dict(zip(self.latent, latent, strict=True))
-        return joint_log_prob(poutine.trace(poutine.condition(self.guide, values)).get_trace(x))
+        return joint_log_prob(poutine.trace(poutine.condition(self.guide, values)).get_trace(x), scaled=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that the learner's next step depends on, besides its modules and data."""

@@ -1,10 +1,14 @@
 r"""Bounds from Pyro traces, per datapoint and without a read from the device (Sections 2.2 and 2.3).
 
+Pyro's own estimators (`Trace_ELBO` and its kin) train: they sum over datapoints, weigh terms as `poutine.scale` says,
+and are right for guides that cannot be reparameterised. What is here evaluates, datapoint by datapoint and unweighted,
+which Pyro has nothing for; and trains by the importance-weighted bound.
+
 Everything here goes through the sites of a model and its guide, never through their base classes, so
 that a user's own pair, with whatever latent sites inside the plate `"data"`, is treated alike.
 """
 
-__all__ = ["ROWS", "elbo", "iwae", "log_weights"]
+__all__ = ["ROWS", "ImportanceWeightedELBO", "elbo", "log_weights"]
 
 import math
 from collections.abc import Callable
@@ -12,18 +16,22 @@ from typing import Any
 
 import torch
 from pyro.distributions.util import scale_and_mask
+from pyro.infer.elbo import ELBO
+from pyro.infer.util import torch_item
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyro_vae.errors import InputError
-from pyro_vae.sites import joint_log_prob, sample_sites, site_log_prob, traces
+from pyro_vae.sites import joint_log_prob, latent_sites, sample_sites, site_log_prob, traces
 
 # Rows (datapoints times draws) that go through the networks at once: 13 MB of pixels on MNIST. More are no faster, and
 # blocks of about 32 MB fragment the heap of glibc, until a process holds gigabytes.
 ROWS = 4_096
 
 
-def log_weights(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, particles: int = 1) -> Tensor:
+def log_weights(
+    model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, particles: int = 1, scaled: bool = False
+) -> Tensor:
     r"""Draws :math:`\log p(x, z) - \log q(z | x)`, the paper's estimator A (Equation 6), in nats.
 
     Its mean over the particles estimates the bound, the log of the mean of its exponential bounds
@@ -34,12 +42,13 @@ def log_weights(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor,
         guide: The recognition model.
         x: The data, with shape `(datapoints, features)`.
         particles: The number of draws per datapoint.
+        scaled: Whether terms are weighted by the scales around their sites, as for training; see `site_log_prob`.
 
     Returns:
         The log weights, with shape `(particles, datapoints)`.
     """
     model_trace, guide_trace = traces(model, guide, x, particles)
-    return (joint_log_prob(model_trace) - joint_log_prob(guide_trace)).expand(particles, len(x))
+    return (joint_log_prob(model_trace, scaled) - joint_log_prob(guide_trace, scaled)).expand(particles, len(x))
 
 
 def elbo(
@@ -68,14 +77,14 @@ def elbo(
     if not analytic_kl:
         return log_weights(model, guide, x, particles).mean(0)
     model_trace, guide_trace = traces(model, guide, x, particles)
-    q = sample_sites(guide_trace)
+    q = latent_sites(guide_trace)
     latent = [name for name in sample_sites(model_trace) if name in q]
     if latent != list(q):
         # KL(q(z1|x) || p(z1|z2)) is no expectation over z1 where z2 was drawn given z1.
         raise InputError(f"kl = analytic needs guide and model to sample in one order, not {list(q)} and {latent}")
-    terms = []
+    terms = [-site_log_prob(site) for name, site in sample_sites(guide_trace).items() if name not in q]
     for name, site in sample_sites(model_trace).items():
-        if site["is_observed"]:
+        if site["is_observed"] or name not in q:
             terms.append(site_log_prob(site))
             continue
         try:
@@ -83,25 +92,33 @@ def elbo(
         except NotImplementedError:
             terms.append(site_log_prob(site) - site_log_prob(q[name]))
         else:
-            terms.append(-scale_and_mask(kl, site["scale"], site["mask"]))
+            terms.append(-scale_and_mask(kl, 1.0, site["mask"]))
     return torch.as_tensor(sum(terms)).expand(particles, len(x)).mean(0)
 
 
-def iwae(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, particles: int = 1) -> Tensor:
-    r"""Estimates the importance-weighted bound of each datapoint, in nats (Burda et al., 2016, Equation 8).
+class ImportanceWeightedELBO(ELBO):
+    r"""Creates the importance-weighted bound of K draws (Burda et al., 2016, Equation 8) as an estimator of Pyro's.
 
     .. math:: \mathcal{L}_K(x) = E \log \frac{1}{K} \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k | x)}, \quad z_k \sim q(z | x)
 
     It rises from the bound at :math:`K = 1` to :math:`\log p(x)`. The draws of a datapoint are weighed against each
-    other and not against those of its neighbours.
-
-    Arguments:
-        model: The generative model.
-        guide: The recognition model.
-        x: The data, with shape `(datapoints, features)`.
-        particles: The number of draws per datapoint, K.
-
-    Returns:
-        The bounds, float64 with shape `(datapoints,)`.
+    other and not against those of its neighbours. Guides must be reparameterised; `num_particles` is K.
     """
-    return log_weights(model, guide, x, particles).double().logsumexp(0) - math.log(particles)
+
+    def differentiable_loss(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> Tensor:
+        """Returns the negative bound, in nats and summed over datapoints."""
+        log_w = log_weights(model, guide, x, self.num_particles, scaled=True).double()
+        return -(log_w.logsumexp(0) - math.log(self.num_particles)).sum()
+
+    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> float:
+        """Returns the negative bound as a number."""
+        return torch_item(self.differentiable_loss(model, guide, x))
+
+    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> float:
+        """Returns the negative bound as a number, and adds its gradients to those of the parameters."""
+        loss = self.differentiable_loss(model, guide, x)
+        loss.backward()
+        return torch_item(loss)
+
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Any:
+        raise NotImplementedError("its draws come in one trace: call differentiable_loss")

@@ -1,7 +1,8 @@
 """What can go wrong, by who can mend it. The command line turns each kind into its exit status."""
 
-__all__ = ["InputError", "Interrupted", "RunError", "require_whole"]
+__all__ = ["InputError", "Interrupted", "RunError", "require_one_of", "require_whole"]
 
+from collections.abc import Collection
 from numbers import Integral
 from typing import Any
 
@@ -34,3 +35,13 @@ def require_whole(name: str, value: Any, least: int = 1) -> None:
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
         raise InputError(f"{name} {value} is not possible: give a whole number from {least} on")
+
+
+def require_one_of(name: str, value: Any, choices: Collection[str]) -> None:
+    """Checks a part's argument that is one of some words.
+
+    Raises:
+        InputError: If it is none of them.
+    """
+    if value not in choices:
+        raise InputError(f"{name} {value} is unknown: choose from {', '.join(choices)}")

@@ -1,8 +1,8 @@
 """Pyro's estimators without a read from the device, so that they can be traced.
 
-They read a loss to return it as a number and to warn where it is not one, and some ask a tensor which way to go. While a
-function is traced, `torch_item` detaches, `warn_if_nan` and `warn_if_inf` return what they get, and Pyro is told that a
-tracer is at work.
+They read a loss to return it as a number and to warn where it is not one, and some ask a tensor which way to go. While
+a function is traced, `torch_item` detaches, `warn_if_nan` and `warn_if_inf` return what they get, and Pyro and torch's
+optimisers are told that a tracer is at work.
 """
 
 __all__ = ["without_host_reads"]
@@ -60,14 +60,19 @@ def _replace() -> None:
         for name, original in by_name.items():
             if names.get(name) is original:
                 _put(module, name, inner[original])
-    ask = torch._C._get_tracing_state
+    # Torch asks both in many more places, where another answer would lead another way to the same numbers.
+    _put(torch._C, "_get_tracing_state", _answered_yes(torch._C._get_tracing_state, "pyro."))
+    _put(torch.compiler, "is_compiling", _answered_yes(torch.compiler.is_compiling, "torch.optim."))
 
-    def tracing_state() -> Any:
-        # Torch asks the same, and would take another way to the same numbers.
-        asked_by_pyro = sys._getframe(1).f_globals.get("__name__", "").startswith("pyro.")
-        return ask() or (asked_by_pyro and getattr(_local, "tracing", False))
 
-    _put(torch._C, "_get_tracing_state", tracing_state)
+def _answered_yes(ask: Callable[[], Any], asked_by: str) -> Callable[[], Any]:
+    """A question about tracing with the answer yes, where a tracing thread asks it in some package."""
+
+    def answer() -> Any:
+        asked = sys._getframe(1).f_globals.get("__name__", "").startswith(asked_by)
+        return (asked and getattr(_local, "tracing", False)) or ask()
+
+    return answer
 
 
 def _in_tracing_threads(original: Callable[..., Any], quiet: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,21 +4,25 @@ Pyro's handlers cost more than the arithmetic of these models. Tracing runs them
 operations that they lead to; TorchInductor makes machine code of the record.
 """
 
-__all__ = ["Traced", "worth_compiling"]
+__all__ = ["Traced", "verify", "worth_compiling"]
 
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._decomp import get_decompositions
 from torch.func import functional_call
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pyro_vae.device import generator_state, set_generator_state
+from pyro_vae.device import generator_state, host_generators, set_generator_state, set_host_generators
+from pyro_vae.host_reads import without_host_reads
+from pyro_vae.python_state import Watch
 from pyro_vae.sites import isolated
 
 Outputs = tuple[Tensor, ...]
@@ -50,8 +54,7 @@ _TOLERANCE, _TINY = 1e-3, 1e-6
 _WORTH = 500_000
 
 _logger = logging.getLogger("pyro_vae")
-# That there is no GPU is no news to who works on a CPU.
-logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+_verification = 0
 
 
 def worth_compiling(choice: str, evaluations: int) -> bool:
@@ -65,20 +68,25 @@ def worth_compiling(choice: str, evaluations: int) -> bool:
 class Traced:
     """Creates a function that runs compiled where that is asked for, with the same random draws.
 
-    Each set of input shapes is compiled for when it first comes, and the result is held against the plain function's.
-    What cannot be traced, a model that branches on its data for example, stays plain, with a line of log.
+    Each set of input shapes is compiled for when it first comes, and the result is held against the plain function's,
+    then and again at the 2nd, 10th, 100th call and so on, and after each `verify`. What cannot be traced, a model that
+    branches on its data for example, or what a trace would freeze, such as a counter in Python, runs uncompiled, with a
+    line of log.
 
     Arguments:
         function: Takes a tensor and perhaps more tensors and numbers, returns detached tensors. It runs apart from
             Pyro's parameter store, without validation.
         modules: The modules whose parameters and buffers it uses.
         compile: Whether to compile it.
+        owner: The learner that the function belongs to, whose Python values it may read. Its class names those that
+            change and that the function does not read in `untraced`.
     """
 
-    def __init__(self, function: Function, *modules: Any, compile: bool = False) -> None:
+    def __init__(self, function: Function, *modules: Any, compile: bool = False, owner: object = None) -> None:
         self.compile = compile
         self._call = _Call(function, [module for module in modules if isinstance(module, nn.Module)])
-        self._compiled: dict[Any, Function] = {}
+        self._owner = owner
+        self._compiled: dict[Any, _Compiled] = {}
 
     @property
     def settled(self) -> bool:
@@ -88,65 +96,170 @@ class Traced:
     def __call__(self, *inputs: Any) -> Outputs:
         """Calls the function."""
         if not self.compile:
-            return self._call(*inputs)
+            return self.plain(*inputs)
         modes = [module.training for module in self._call.parts]
         key = (*modes, *((i.shape, i.dtype, i.device) if isinstance(i, Tensor) else i for i in inputs))
-        if (compiled := self._compiled.get(key)) is not None:
-            return compiled(*inputs)
+        compiled = self._compiled.get(key)
+        if compiled is not None and not compiled.watch.quick_changes():
+            return self._verified(compiled, inputs) if compiled.is_due() else compiled(inputs)
         device = inputs[0].device
-        generators = generator_state(device)
-        before = self._call.copies()
+        generators, hosts = generator_state(device), host_generators()
+        before, watch = self._call.copies(), self._watch()
         try:
-            self._compiled[key], outputs = self._build(inputs, generators)
+            if compiled is not None:
+                raise _Frozen(compiled.watch.changes())
+            self._compiled[key], outputs = self._build(inputs, generators, before, watch)
         except Exception as error:  # a user's function, and two compilers
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:250]
-            _logger.warning("%s is not compiled but goes the plain way: %s", self._call.name, reason)
-            self.compile = False
-            with torch.no_grad():
-                for tensor, old in zip(self._call.tensors().values(), before, strict=True):
-                    tensor.copy_(old)
+            self._give_up(error)
+            self._call.set(before)
+            watch.restore()
             set_generator_state(generators, device)
+            set_host_generators(hosts)
             outputs = self._call(*inputs)
         return outputs
 
-    def _build(self, inputs: tuple[Any, ...], generators: dict[str, Tensor]) -> tuple[Function, Outputs]:
-        """Compiles the function for inputs like these. Returns it and what it makes of them."""
-        used = self._call.tensors()
+    def plain(self, *inputs: Any) -> Outputs:
+        """Calls the function as it is."""
+        outputs: Outputs = self._call(*inputs)
+        return outputs
+
+    def can_be_traced(self, *inputs: Tensor) -> bool:
+        """Tries to trace the function without running it; where that fails, it stays plain, with a line of log."""
+        generators, watch = generator_state(inputs[0].device), self._watch()
+        try:
+            self._traced(inputs)
+        except Exception as error:  # a user's function
+            self._give_up(error)
+        finally:
+            watch.restore()
+            set_generator_state(generators, inputs[0].device)
+        return self.compile
+
+    def _traced(self, inputs: tuple[Any, ...]) -> GraphModule:
+        """Records what the function does with its modules' tensors and its inputs, in this order."""
+        used = list(self._call.tensors())
         places = [n for n, value in enumerate(inputs) if isinstance(value, Tensor)]
-        given = [inputs[n] for n in places]
 
         def pure(*tensors: Tensor) -> Outputs:
             own, others = tensors[: len(used)], tensors[len(used) :]
             arguments = {**dict(enumerate(inputs)), **dict(zip(places, others, strict=True))}
             return self._call.with_tensors(dict(zip(used, own, strict=True)), *arguments.values())
 
+        with warnings.catch_warnings(), without_host_reads():
+            warnings.simplefilter("ignore")  # the tracer's, about itself
+            given = [inputs[n] for n in places]
+            return make_fx(pure, decomposition_table=_DECOMPOSITIONS)(*self._call.copies(), *given)
+
+    def _watch(self) -> Watch:
+        parts = [*self._call.parts, *([] if self._owner is None else [self._owner])]
+        return Watch(parts, but=getattr(self._owner, "untraced", ()))
+
+    def _give_up(self, error: Exception) -> None:
+        reason = str(error) if isinstance(error, _Frozen) else f"{type(error).__name__}: {error}"
+        _logger.warning("%s runs uncompiled: %s", self._call.name, " ".join(reason.split())[:250])
+        self.compile = False
+
+    def _build(
+        self, inputs: tuple[Any, ...], generators: dict[str, Tensor], before: list[Tensor], watch: Watch
+    ) -> tuple["_Compiled", Outputs]:
+        """Compiles the function for inputs like these. Returns it and what it makes of them."""
+        used = self._call.tensors()
+        places = [n for n, value in enumerate(inputs) if isinstance(value, Tensor)]
+        graph = self._traced(inputs)
+        watch.restore()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the compilers', about themselves
-            graph = make_fx(pure, decomposition_table=_DECOMPOSITIONS)(*self._call.copies(), *given)
+            warnings.simplefilter("ignore")  # the compiler's, about itself
             set_generator_state(generators, inputs[0].device)
-            changed = self._call.copies()
-            expected = pure(*changed, *given)
+            expected, changed = self._call(*inputs), self._call.copies()
+            found = self._call.tensors()
+            if frozen := [*watch.changes(), *(name for name in used if found.get(name) is not used[name])]:
+                raise _Frozen(frozen)
+            self._call.set(before)
             set_generator_state(generators, inputs[0].device)
             live = list(used.values())
             options = _CPU_OPTIONS if inputs[0].device.type == "cpu" else _OPTIONS
-            with torch.no_grad():
+            with torch.no_grad(), _quiet("torch.utils.cpp_extension"):
                 # The compiler alone: what `torch.compile` puts around it would look for what `Traced` has found.
                 code = torch._inductor.standalone_compile(
                     graph,
-                    [*live, *given],
+                    [*live, *(inputs[n] for n in places)],
                     dynamic_shapes="from_example_inputs",
                     options={"config_patches": options},
                 )
-
-            @torch.no_grad()
-            def compiled(*inputs: Any) -> Outputs:
-                return tuple(code(*live, *(inputs[n] for n in places)))
-
-            outputs = compiled(*inputs)
+            compiled = _Compiled(code, live, places, watch)
+            outputs = compiled(inputs)
         if not all(map(_alike, (*outputs, *live), (*expected, *changed))):
-            # Numbers that the tracer cannot see, such as those of `random`, stay what they were when it looked.
-            raise RuntimeError("the compiled function gives other results")
+            raise _Frozen([])
         return compiled, outputs
+
+    def _verified(self, compiled: "_Compiled", inputs: tuple[Any, ...]) -> Outputs:
+        """Calls both the compiled and the plain function; where they differ, the plain one goes on from here."""
+        device = inputs[0].device
+        generators, before = generator_state(device), self._call.copies()
+        outputs = compiled(inputs)
+        after, drawn = self._call.copies(), generator_state(device)
+        watch = self._watch()
+        self._call.set(before)
+        set_generator_state(generators, device)
+        expected = self._call(*inputs)
+        frozen = watch.changes()
+        if not frozen and all(map(_alike, (*outputs, *after), (*expected, *self._call.copies()))):
+            self._call.set(after)
+            set_generator_state(drawn, device)
+            return outputs
+        self._give_up(_Frozen(frozen, compiled.calls))
+        return expected
+
+
+class _Compiled:
+    """A compiled function with the tensors that it works on, and when to hold it against the plain one again."""
+
+    def __init__(self, code: Callable[..., Any], live: list[Tensor], places: list[int], watch: Watch) -> None:
+        self.code, self.live, self.places, self.watch = code, live, places, watch
+        self.calls, self.due, self.verification = 0, 2, _verification
+
+    @torch.no_grad()
+    def __call__(self, inputs: tuple[Any, ...]) -> Outputs:
+        self.calls += 1
+        return tuple(self.code(*self.live, *(inputs[n] for n in self.places)))
+
+    def is_due(self) -> bool:
+        asked = self.verification != _verification
+        if self.calls + 1 < self.due and not asked:
+            return False
+        self.verification = _verification
+        self.due = 10 ** len(str(self.calls + 1))  # 10 after 2, 100 after 10
+        return True
+
+
+class _Frozen(Exception):
+    """What a trace takes for a constant, and is none."""
+
+    def __init__(self, names: Sequence[str], calls: int = 0) -> None:
+        what = f"{' and '.join(names[:3])} changes" if names else "something outside its tensors changes"
+        since = f"; its last {calls} calls took it for constant" if calls > 1 else ""
+        super().__init__(
+            f"{what} from call to call, and compiled code takes it for constant{since}: "
+            "make it a buffer (register_buffer), or give --compile off"
+        )
+
+
+def verify() -> None:
+    """Has every compiled function held against its plain one at its next call."""
+    global _verification
+    _verification += 1
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keeps a logger from warning: that there is no GPU is no news to who works on a CPU."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class _Call(nn.Module):
@@ -166,6 +279,11 @@ class _Call(nn.Module):
 
     def copies(self) -> list[Tensor]:
         return [tensor.detach().clone() for tensor in self.tensors().values()]
+
+    @torch.no_grad()
+    def set(self, values: list[Tensor]) -> None:
+        for tensor, value in zip(self.tensors().values(), values, strict=True):
+            tensor.copy_(value)
 
     def with_tensors(self, tensors: dict[str, Tensor], *inputs: Any) -> Outputs:
         parameters = {

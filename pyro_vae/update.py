@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from pyro.optim import PyroOptim
 from torch import Tensor, nn
 
 from pyro_vae import ranks
 from pyro_vae.errors import InputError
-from pyro_vae.optim import WARMUP, create_rule
+from pyro_vae.optim import WARMUP, create_optimizer
 from pyro_vae.traced import Traced
 
 
@@ -25,7 +26,7 @@ class Update:
         loss: Takes tensors, returns a loss in nats, summed over datapoints, and what else its caller wants of it.
         modules: The modules that the loss uses.
         trained: Those of them that learn.
-        optimizer: `adagrad`, the paper's, or the name of one in `torch.optim`.
+        optimizer: `adagrad`, the paper's, or the name of one in `torch.optim` or `pyro.optim`.
         step_size: The global step size.
         share: :math:`\lambda`, the share of the data that a step sees.
         weight_prior: The prior's standard deviation; `inf` is no prior.
@@ -54,15 +55,14 @@ class Update:
             raise InputError(
                 f"weight_prior {weight_prior} is not possible: give a standard deviation above 0, inf for no prior"
             )
-        self.rule = create_rule(optimizer, self.parameters, step_size, share / weight_prior**2, warmup)
+        self.optimizer = create_optimizer(optimizer, self.parameters, step_size, share / weight_prior**2, warmup)
+        owner = getattr(loss, "__self__", None)
+        self._step = Traced(self._move, *modules, self.optimizer, compile=compile, owner=owner)
+        # Where ranks add up their gradients, or an optimiser cannot be traced, the two are functions of their own.
+        self._differentiate = Traced(self._gradients, *modules, compile=compile, owner=owner)
+        self._follow = Traced(self._optimize, self.trained, self.optimizer, compile=compile)
+        self._whole: bool | None = None if ranks.count() == 1 else False
         self._sums: list[Tensor] = []
-        # The paper's optimiser is a module of tensors, which can be traced with the gradient; torch's are not. Between
-        # gradient and optimiser, ranks add up their parts.
-        traceable = isinstance(self.rule, nn.Module)
-        self._whole = traceable and ranks.count() == 1
-        self._step = Traced(self._move, *modules, self.rule, compile=compile and self._whole)
-        self._differentiate = Traced(self._gradients, *modules, compile=compile)
-        self._follow = Traced(self._ruled, self.trained, self.rule, compile=compile and traceable)
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -74,17 +74,24 @@ class Update:
         """Whether a step is one compiled function by now, on tensors that stay where they are."""
         return self._step.settled
 
+    @property
+    def compiles(self) -> bool:
+        """Whether the gradient runs compiled, or will."""
+        return self._differentiate.compile if self._whole is False else self._step.compile
+
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Performs the step.
 
         Returns:
             What the loss returns, detached.
         """
-        if self._whole:
-            return self._step(*inputs)
-        outputs = self.accumulate(*inputs)
-        self.apply()
-        return outputs
+        if self._whole is None and self.optimizer.ready and self._step.compile:
+            self._whole = self._follow.can_be_traced(*map(torch.zeros_like, self.parameters))
+        if self._whole is False:
+            outputs = self.accumulate(*inputs)
+            self.apply()
+            return outputs
+        return self._step(*inputs) if self._whole else self._step.plain(*inputs)
 
     def accumulate(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Adds the loss of some datapoints to the step that `apply` will make, and returns what the loss returns."""
@@ -96,17 +103,22 @@ class Update:
 
     def apply(self) -> None:
         """Performs the step with what has been accumulated, on all ranks."""
-        self._follow(*ranks.summed(self._sums))
+        follow = self._follow if self.optimizer.ready else self._follow.plain  # the first step makes its state
+        follow(*ranks.summed(self._sums))
         self._sums = []
 
-    def _ruled(self, *gradients: Tensor) -> tuple[Tensor, ...]:
-        self.rule(self.parameters, gradients)
+    def for_svi(self) -> PyroOptim:
+        """Returns the optimiser as `pyro.infer.SVI` takes it, which calls it when the gradients are there."""
+        return _ForSVI(self)
+
+    def _optimize(self, *gradients: Tensor) -> tuple[Tensor, ...]:
+        self.optimizer(self.parameters, gradients)
         return ()
 
     def _move(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         outputs = self._gradients(*inputs)
         parameters = self.parameters
-        self.rule(parameters, outputs[: len(parameters)])
+        self.optimizer(parameters, outputs[: len(parameters)])
         return outputs[len(parameters) :]
 
     def _gradients(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -120,9 +132,22 @@ class Update:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the optimiser's state."""
-        return self.rule.state_dict()
+        return self.optimizer.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Sets what `state_dict` returned, but for the step size, which may be another now."""
-        self.rule.load_state_dict(state)
-        self.rule.set_step_size(self.step_size)
+        self.optimizer.load_state_dict(state)
+        self.optimizer.set_step_size(self.step_size)
+
+
+class _ForSVI(PyroOptim):
+    """One optimiser of all parameters in the place of Pyro's, which makes one for each."""
+
+    def __init__(self, update: Update) -> None:
+        super().__init__(type(update.optimizer.optimizer), {})
+        self.update = update
+
+    def __call__(self, params: Any, *arguments: Any, **named: Any) -> None:
+        parameters = self.update.parameters
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        self.update.optimizer(parameters, ranks.summed(gradients))
