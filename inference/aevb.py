@@ -134,7 +134,7 @@ class AEVB(MinibatchLearner):
         """The negative objective in nats, summed over a minibatch and per datapoint."""
         x = self.data.minibatch(self.rows, values)
         loss = self.elbo.differentiable_loss(self.model, self.guide, x) * self.data.weight
-        return loss, loss.detach() / self.rows
+        return loss, (loss.detach() / self.rows).float()
 
 
 def _estimator(elbo: Callable[..., ELBO], kl: str, objective: str) -> Callable[..., ELBO]:

@@ -34,6 +34,11 @@ class MinibatchLearner:
         """Whether a step is compiled by now, so that it can be recorded."""
         return self.update.settled
 
+    @property
+    def warmup(self) -> int:
+        """The first datapoint evaluations, in which the optimiser moves nothing."""
+        return self.update.warmup * self.batch
+
     def step(self) -> int:
         """Performs one update on a new minibatch.
 

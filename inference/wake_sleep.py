@@ -94,6 +94,11 @@ class WakeSleep:
         """Whether both phases are compiled by now, so that a step can be recorded."""
         return self.wake.settled and self.sleep.settled
 
+    @property
+    def warmup(self) -> int:
+        """The first datapoint evaluations, in which the optimisers move nothing."""
+        return self.wake.warmup * self.batch
+
     def step(self) -> int:
         """Performs one wake and one sleep phase.
 

@@ -31,6 +31,8 @@ class GaussianModel(Model):
             of the grey scale.
     """
 
+    when_not_finite = "give the variance a floor, --set model.min_log_variance=-10"
+
     def __init__(
         self,
         features: int,

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pyro_vae.data.dataset import load_data
     from pyro_vae.marginal import bound
     from pyro_vae.run.fit import fit
-    from pyro_vae.run.train import Run, train
+    from pyro_vae.run.run import Run
+    from pyro_vae.run.train import train
 
 __version__ = "0.1.0"
 
@@ -26,7 +27,7 @@ if (_checkout / "pyproject.toml").is_file():
     __path__.append(str(_checkout))
 
 _home = {
-    "Run": "run.train",
+    "Run": "run.run",
     "bound": "marginal",
     "compare": "analysis.comparison",
     "fit": "run.fit",

@@ -11,6 +11,7 @@ __all__ = [
 
 import random
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,8 @@ import torch
 from torch import Tensor
 
 from pyro_vae.errors import InputError
+
+_one_thread = threading.RLock()
 
 
 def resolve(name: str) -> torch.device:
@@ -42,17 +45,21 @@ def resolve(name: str) -> torch.device:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds torch's generators, Python's and NumPy's inside the block and gives them their old state back after it."""
+    """Seeds torch's generators, Python's and NumPy's inside the block and gives them their old state back after it.
+
+    The generators are the process's own, and so are Pyro's handlers: other threads wait for the end of the block.
+    """
     cuda = [device] if device.type == "cuda" else []
-    before = host_generators()
-    try:
-        with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            yield
-    finally:
-        set_host_generators(before)
+    with _one_thread:
+        before = host_generators()
+        try:
+            with torch.random.fork_rng(devices=cuda):
+                torch.manual_seed(seed)
+                random.seed(seed)
+                np.random.seed(seed % 2**32)
+                yield
+        finally:
+            set_host_generators(before)
 
 
 def generator_state(device: torch.device) -> dict[str, Tensor]:

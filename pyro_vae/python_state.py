@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 Path = tuple[str | int, ...]
 Value = bool | int | float | str | None
+Place = tuple[str, Path]
 
 # What torch and Pyro keep in modules for themselves, and what `Traced` looks at by itself.
 _NOT_THE_USERS = frozenset(vars(nn.Module()))
 _LIBRARIES = ("torch", "pyro", "numpy", "zuko", "builtins", "collections", "functools", "pyro_vae")
 _NO_STATE = (type, ModuleType, FunctionType, MethodType, nn.Module)
 _DEEPEST = 4
-_ABSENT = object()
+_ABSENT, _GLOBAL = object(), "global"
 
 
 def _entries(part: object, depth: int = 0) -> Iterator[tuple[Path, Any, str | int]]:
@@ -35,7 +36,7 @@ def _entries(part: object, depth: int = 0) -> Iterator[tuple[Path, Any, str | in
     for key, value in list(kept.items() if isinstance(kept, Mapping) else enumerate(kept)):
         if key in _NOT_THE_USERS or str(key).startswith(("_pyro", "__")):
             continue
-        if isinstance(value, Value | Tensor):
+        if isinstance(value, Value) or (isinstance(value, Tensor) and not _is_a_librarys(part)):
             yield (key,), kept, key
         elif depth < _DEEPEST and (isinstance(value, dict | list) or _is_the_users(value)):
             for path, owner, inner in _entries(value, depth + 1):
@@ -43,8 +44,11 @@ def _entries(part: object, depth: int = 0) -> Iterator[tuple[Path, Any, str | in
 
 
 def _is_the_users(value: object) -> bool:
-    library = type(value).__module__.partition(".")[0]
-    return hasattr(value, "__dict__") and library not in _LIBRARIES and not isinstance(value, _NO_STATE)
+    return hasattr(value, "__dict__") and not _is_a_librarys(value) and not isinstance(value, _NO_STATE)
+
+
+def _is_a_librarys(value: object) -> bool:
+    return type(value).__module__.partition(".")[0] in _LIBRARIES
 
 
 def _globals_of(part: object) -> Iterator[tuple[str, MutableMapping[str, Any]]]:
@@ -65,9 +69,9 @@ class Watch:
 
     def __init__(self, parts: Iterable[object], but: Iterable[str] = ()) -> None:
         self._parts, self._but = [*parts], frozenset(but)
-        self._values = dict(self._read())
+        self._before = dict(self._read())
 
-    def _read(self) -> Iterator[tuple[tuple[str, Path], tuple[Any, str | int, Any]]]:
+    def _read(self) -> Iterator[tuple[Place, tuple[Any, str | int, Any]]]:
         for part in self._parts:
             for path, owner, key in _entries(part):
                 # The tensors of a learner are its own affair: it hands on those that are wanted.
@@ -77,11 +81,11 @@ class Watch:
             for name, variables in _globals_of(part):
                 for key, value in list(variables.items()):
                     if isinstance(value, int | float) and not key.startswith("__"):
-                        yield (name, (key,)), (variables, key, value)
+                        yield (_GLOBAL, (name, key)), (variables, key, value)
 
     def quick_changes(self) -> bool:
         """Whether a value has changed in its place, by a look that costs microseconds."""
-        for owner, key, value in self._values.values():
+        for owner, key, value in self._before.values():
             now = owner.get(key, _ABSENT) if isinstance(owner, dict) else owner[key] if key < len(owner) else _ABSENT
             if now is not value and not _same(_seen(now), value):
                 return True
@@ -89,25 +93,38 @@ class Watch:
 
     def changes(self) -> list[str]:
         """Names the values that have changed, come or gone since, as `Class.attribute`."""
+        return [_name(place) for place in self._changed()]
+
+    def unsaved(self) -> list[str]:
+        """Names those of them that `read` does not return: tensors that are no buffers, and global variables."""
         now = dict(self._read())
-        before = self._values
+        seen = {place: [each[place][2] for each in (now, self._before) if place in each] for place in self._changed()}
         return [
-            ".".join([label, *(str(each) for each in path if each != "")])
-            for label, path in dict.fromkeys((*before, *now))
-            if (label, path) not in now
-            or (label, path) not in before
-            or not _same(now[label, path][2], before[label, path][2])
+            _name(place)
+            for place, values in seen.items()
+            if place[0] == _GLOBAL or any(isinstance(value, _Version) for value in values)
+        ]
+
+    def _changed(self) -> list[Place]:
+        now, before = dict(self._read()), self._before
+        return [
+            place
+            for place in dict.fromkeys((*before, *now))
+            if place not in now or place not in before or not _same(now[place][2], before[place][2])
         ]
 
     def restore(self) -> None:
         """Puts the old values back, but for tensors."""
-        now = dict(self._read())
-        for place, (owner, key, _) in now.items():
-            if place not in self._values and isinstance(owner, dict):
+        for place, (owner, key, _) in dict(self._read()).items():
+            if place not in self._before and isinstance(owner, dict):
                 del owner[key]
-        for owner, key, value in self._values.values():
+        for owner, key, value in self._before.values():
             if not isinstance(value, _Version):
                 owner[key] = value
+
+
+def _name(place: Place) -> str:
+    return ".".join(str(each) for each in (place[0], *place[1]) if each not in ("", _GLOBAL))
 
 
 class _Version(tuple[int, int]):

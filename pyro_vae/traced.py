@@ -236,7 +236,7 @@ class _Frozen(Exception):
     """What a trace takes for a constant, and is none."""
 
     def __init__(self, names: Sequence[str], calls: int = 0) -> None:
-        what = f"{' and '.join(names[:3])} changes" if names else "something outside its tensors changes"
+        what = f"{', '.join(names[:3])} changes" if names else "something outside its tensors changes"
         since = f"; its last {calls} calls took it for constant" if calls > 1 else ""
         super().__init__(
             f"{what} from call to call, and compiled code takes it for constant{since}: "

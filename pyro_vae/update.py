@@ -79,6 +79,11 @@ class Update:
         """Whether the gradient runs compiled, or will."""
         return self._differentiate.compile if self._whole is False else self._step.compile
 
+    @property
+    def warmup(self) -> int:
+        """The first steps of the optimiser that move nothing."""
+        return int(self.optimizer.group.get("warmup", 0))
+
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Performs the step.
 

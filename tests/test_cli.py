@@ -252,7 +252,7 @@ def test_a_run_that_is_killed_loses_no_more_than_its_interval(cli):
 def test_checkpoints_come_at_their_interval(cli, monkeypatch):
     # A clock that moves one second each time that it is read: once before training, in every step and at every write.
     ticks, written = itertools.count(), []
-    monkeypatch.setattr("pyro_vae.run.train.monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr("pyro_vae.run.training.monotonic", lambda: float(next(ticks)))
     monkeypatch.setattr(
         "pyro_vae.run.folder.write_checkpoint", lambda _, state: written.append(state["clock"]["samples"])
     )
@@ -436,8 +436,8 @@ def test_a_resumed_run_keeps_its_command_and_refuses_a_smaller_budget(cli):
 )
 def test_the_baselines_train_evaluate_and_resume(cli, request, monkeypatch, inference, data, samples, marginals):
     # Evaluations on the way take most of the time, and are not what this is about.
-    monkeypatch.setattr("pyro_vae.run.train._DRAWS", 200)
-    monkeypatch.setattr("pyro_vae.run.train._FITTED", 10)
+    monkeypatch.setattr("pyro_vae.run.training._DRAWS", 200)
+    monkeypatch.setattr("pyro_vae.run.training._FITTED", 10)
     monkeypatch.setattr("pyro_vae.local.fit_gaussian.__defaults__", (20, 0.1))  # 20 steps
     monkeypatch.setattr("pyro_vae.inference.ais.AIS.__init__.__defaults__", (20, 8, 3, False))  # 20 temperatures
     options = ["--data", data, "--hidden", "10", "--train-size", "100", "--inference", inference, "--no-figures"]

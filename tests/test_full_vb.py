@@ -119,7 +119,7 @@ def test_learns_the_posterior_of_a_linear_regression(tmp_path, orthogonal, kl):
     torch.manual_seed(0)
     trail = []
     for n in range(800):
-        learner.update.rule.set_step_size(0.05 if n < 200 else 0.01)
+        learner.update.optimizer.set_step_size(0.05 if n < 200 else 0.01)
         learner.step()
         if n >= 300:
             q = learner.model.posterior()["slope"]

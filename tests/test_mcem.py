@@ -76,7 +76,7 @@ def _train(learner, steps, step_sizes):
     updates = [learner.wake, learner.sleep] if isinstance(learner, WakeSleep) else [learner.update]
     for step_size in step_sizes:
         for update in updates:
-            update.rule.set_step_size(step_size)
+            update.optimizer.set_step_size(step_size)
         for _ in range(steps):
             learner.step()
             if isinstance(learner, MCEM):
@@ -275,7 +275,7 @@ def test_two_latent_sites_train():
     learner = MCEM(model, None, Split(x), optimizer="adam", step_size=0.3, weight_prior=math.inf)
     assert learner.position.shape == (1, 300, 4)
     for step_size in (0.3, 0.02):
-        learner.update.rule.set_step_size(step_size)
+        learner.update.optimizer.set_step_size(step_size)
         for _ in range(40):
             learner.step()
     covariance = 16 * torch.eye(12) + 4 * torch.ones(12, 12)

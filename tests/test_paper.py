@@ -14,7 +14,8 @@ from pyro_vae.paper.grid import Cell, marginals, train_all
 from pyro_vae.paper.reruns import PANELS, figure2, figure3, figure4, figure5, panels, paper_values
 from pyro_vae.paper.workers import Local
 from pyro_vae.run.folder import read_metrics
-from pyro_vae.run.train import Run, train
+from pyro_vae.run.run import Run
+from pyro_vae.run.train import train
 
 TINY = ("--hidden", "8", "--batch", "20")
 

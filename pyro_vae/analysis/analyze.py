@@ -28,7 +28,7 @@ from pyro_vae.errors import InputError
 from pyro_vae.run.evaluation import estimators, known
 from pyro_vae.run.folder import ANALYSIS, replace_file
 from pyro_vae.run.progress import Stages
-from pyro_vae.run.train import Run
+from pyro_vae.run.run import Run
 from pyro_vae.traced import worth_compiling
 
 # Datapoints simulated for the calibration, each with its own latent variables, and transitions to find them again.

@@ -20,7 +20,7 @@ from pyro_vae.errors import InputError
 from pyro_vae.marginal import Estimate, Marginal, chunked_log_weights, weights_cost
 from pyro_vae.measure import in_bits, measure
 from pyro_vae.run.evaluation import estimators, known, require_scorable
-from pyro_vae.run.train import Run
+from pyro_vae.run.run import Run
 from pyro_vae.split import Split
 from pyro_vae.traced import worth_compiling
 

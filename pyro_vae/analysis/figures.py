@@ -18,7 +18,7 @@ from pyro_vae.bayesian import BayesianModel
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError
 from pyro_vae.run.folder import replace_file
-from pyro_vae.run.train import Run
+from pyro_vae.run.run import Run
 
 
 def all_of(run: Run) -> list[Path]:

@@ -12,8 +12,8 @@ from pyro_vae.analysis.analyze import Analysis
 from pyro_vae.analysis.report_plots import Picture, draw_all
 from pyro_vae.analysis.verdicts import Finding, findings
 from pyro_vae.run.folder import ANALYSIS, REPORT, replace_file
+from pyro_vae.run.run import Run
 from pyro_vae.run.settings import pixels
-from pyro_vae.run.train import Run
 
 # Nothing is loaded from anywhere: the browser is told so.
 _HEAD = """<!doctype html>

@@ -23,7 +23,7 @@ from pyro_vae.errors import InputError, Interrupted, RunError
 from pyro_vae.run.settings import COMPILE, PARTS, Options, Settings, pixels, read_toml, whole
 
 if TYPE_CHECKING:
-    from pyro_vae.run.train import Run
+    from pyro_vae.run.run import Run
 
 
 # Which of torchrun's processes this is: the first one has the word.
@@ -172,7 +172,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _open(path: str, trust: bool, device: str, data_dir: str | None) -> "Run":
-    from pyro_vae.run.train import Run
+    from pyro_vae.run.run import Run
 
     return Run.open(path, trust=trust, device=device, data_dir=data_dir)
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from pyro_vae.analysis import figures
 from pyro_vae.run.folder import replace_file
-from pyro_vae.run.train import Run
+from pyro_vae.run.run import Run
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -23,7 +23,7 @@ from pyro_vae.paper.tables import read_table, write_table
 from pyro_vae.paper.workers import Workers
 from pyro_vae.run import parts
 from pyro_vae.run.folder import read_metrics
-from pyro_vae.run.train import Run
+from pyro_vae.run.run import Run
 from pyro_vae.sites import isolated
 
 _COLUMNS = ("claim", "quantity", "value")

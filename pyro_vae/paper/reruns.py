@@ -27,7 +27,7 @@ from pyro_vae.paper.grid import STEP_SIZES, Cell, marginals, train_all
 from pyro_vae.paper.tables import read_table, write_table
 from pyro_vae.paper.workers import Workers
 from pyro_vae.run.folder import read_metrics
-from pyro_vae.run.train import Run
+from pyro_vae.run.run import Run
 
 PANELS = {"mnist": (3, 5, 10, 20, 200), "frey": (2, 5, 10, 20)}
 """The panels of Figure 2: numbers of latent variables by data set."""

@@ -155,10 +155,10 @@ def not_finite(what: str, learner: Learner, samples: int) -> RunError:
             for name, site in sample_sites(trace).items()
             if not site_log_prob(site).isfinite().all()
         ]
-    floor = ", and give the variance a floor, --set model.min_log_variance=-10"
+    advice = getattr(learner.model, "when_not_finite", "")
     return RunError(
         f"the {what} is not finite after {samples} samples (sites: {_listed(sites)}; parameters: {_listed(broken)}; "
-        f"learner: {_listed(state)}): lower --step-size{floor if hasattr(learner.model, 'min_log_variance') else ''}"
+        f"learner: {_listed(state)}): lower --step-size{advice and f', and {advice}'}"
     )
 
 

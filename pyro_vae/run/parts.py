@@ -27,6 +27,7 @@ _METHODS = {
     "guide": "forward",
     "inference": "step",
     "marginal": "estimate",
+    "elbo": "loss_and_grads",
 }
 
 
@@ -37,7 +38,17 @@ def names(kind: str) -> list[str]:
         kind: `model`, `prior`, `guide`, `inference` (learning algorithms) or `marginal` (estimators of the
             marginal likelihood).
     """
+    if kind == "elbo":
+        return sorted(_estimators())
     return [name for name in _files(kind) if hasattr(_on_shelf(kind, name), _METHODS[kind])]
+
+
+def _estimators() -> dict[str, type[Any]]:
+    """Pyro's estimators of the bound."""
+    from pyro import infer
+
+    found = {name: value for name, value in vars(infer).items() if inspect.isclass(value)}
+    return {name: value for name, value in found.items() if issubclass(value, infer.ELBO) and value is not infer.ELBO}
 
 
 def _files(kind: str) -> list[str]:
@@ -80,8 +91,10 @@ def find(kind: str, spec: str) -> type[Any]:
         if not hasattr(part, _METHODS[kind]):
             raise InputError(f"--{kind} {spec} is no {kind}: give its class {part.__name__} a method {_METHODS[kind]}")
         return part
+    if kind == "elbo" and spec in (known := _estimators()):
+        return known[spec]
     # Only the file of this name is imported: its neighbours may need libraries that are slow to load.
-    if spec not in _files(kind) or not hasattr(part := _on_shelf(kind, spec), _METHODS[kind]):
+    if kind == "elbo" or spec not in _files(kind) or not hasattr(part := _on_shelf(kind, spec), _METHODS[kind]):
         raise InputError(f"--{kind} {spec} is unknown: choose from {', '.join(names(kind))}, or give FILE.py:CLASS")
     return part
 

@@ -5,6 +5,7 @@ __all__ = ["default_path", "describe", "require_outside", "resumed", "used_data_
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +31,7 @@ def _path(spec: str) -> Path:
     return parts.split_spec(spec)[0] if parts.is_file(spec) else Path(spec)
 
 
-def used_data_dir(settings: Settings, record: dict[str, Any]) -> str | None:
+def used_data_dir(settings: Settings, record: Mapping[str, Any]) -> str | None:
     """The folder of the data: the one of the settings, or the one that was used, as long as it is there."""
     used = record.get("data", {}).get("folder")
     return settings.data_dir or (used if isinstance(used, str) and Path(used).is_dir() else None)

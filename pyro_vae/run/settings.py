@@ -18,7 +18,7 @@ from pyro_vae.errors import InputError
 BINARIZE = ("none", "threshold", "static", "dynamic")
 KL = ("sampled", "analytic")
 COMPILE = ("auto", "on", "off")
-PARTS = ("model", "prior", "guide", "inference")
+PARTS = ("model", "prior", "guide", "inference", "elbo")
 
 Options = dict[str, dict[str, Any]]
 
@@ -36,6 +36,7 @@ class Settings:
     prior: str = _setting("normal", "prior p(z), by name or FILE.py[:CLASS]")
     guide: str = _setting("gaussian", "recognition model q(z|x), by name or FILE.py[:CLASS]")
     inference: str = _setting("aevb", "learning algorithm, by name or FILE.py[:CLASS]")
+    elbo: str = _setting("Trace_ELBO", "estimator of the bound, a class of pyro.infer by name, or FILE.py[:CLASS]")
     latent: int = _setting(2, "number of latent variables")
     hidden: int = _setting(500, "number of hidden units")
     samples: int = _setting(200_000, "training budget in datapoint evaluations, 1e6 for example")
@@ -44,7 +45,7 @@ class Settings:
     train_size: int | None = _setting(None, "use the first N training datapoints only")
     kl: str = _setting("sampled", "the paper's estimator A (sampled) or B (analytic)", KL)
     particles: int = _setting(1, "draws of z per datapoint in the objective")
-    optimizer: str = _setting("adagrad", "adagrad with the paper's warm-up, or a name from torch.optim")
+    optimizer: str = _setting("adagrad", "adagrad with the paper's warm-up, or a name from torch.optim or pyro.optim")
     binarize: str = _setting("none", "how pixels are made binary", BINARIZE)
     divisor: int = _setting(256, "what bytes are divided by, 256 or 255")
     seed: int = _setting(0, "the seed of everything random")

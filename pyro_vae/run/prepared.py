@@ -1,0 +1,187 @@
+"""From settings to what they name: parts, data, the pair, and the algorithm that trains it."""
+
+__all__ = ["Parts", "Prepared", "prepare"]
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from pyro_vae import ranks
+from pyro_vae.checks import check_prior
+from pyro_vae.data import Dataset, load_data
+from pyro_vae.errors import InputError
+from pyro_vae.run import parts
+from pyro_vae.run.fit import Learner
+from pyro_vae.run.record import used_data_dir
+from pyro_vae.run.settings import Settings
+from pyro_vae.run.trust import located
+from pyro_vae.traced import worth_compiling
+
+
+class Parts(NamedTuple):
+    """The classes that settings name, found once."""
+
+    model: type[Any]
+    prior: type[Any]
+    guide: type[Any]
+    inference: type[Any]
+    elbo: type[Any]
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Parts":
+        """Finds them on the shelves and in a user's files.
+
+        Raises:
+            InputError: If there is no such part, or a user's file cannot be imported.
+        """
+        return cls(*(parts.find(kind, getattr(settings, kind)) for kind in cls._fields))
+
+    @property
+    def uses_guide(self) -> bool:
+        """Whether the algorithm trains a guide."""
+        return getattr(self.inference, "uses_guide", True)
+
+    def completed(self, settings: Settings) -> Settings:
+        """Adds what the algorithm gives its guide (`guide_defaults`), where the guide takes it and none is set."""
+        brought = getattr(self.inference, "guide_defaults", {})
+        taken = {name: value for name, value in brought.items() if parts.takes(self.guide, name)}
+        if not taken:
+            return settings
+        return replace(settings, set={**settings.set, "guide": {**taken, **settings.set.get("guide", {})}})
+
+
+class Prepared(NamedTuple):
+    """All that a run needs before its first step.
+
+    Arguments:
+        settings: The settings.
+        parts: The classes that they name.
+        dataset: The data.
+        model: The generative model.
+        guide: The recognition model, None where the algorithm has none.
+    """
+
+    settings: Settings
+    parts: Parts
+    dataset: Dataset
+    model: nn.Module
+    guide: nn.Module | None
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The model and, where there is one, the guide, by these names."""
+        return {"model": self.model} | ({} if self.guide is None else {"guide": self.guide})
+
+    def learner(self) -> Learner:
+        """Builds the learning algorithm.
+
+        Raises:
+            InputError: If it does not take what it is given, or model and guide do not fit it.
+        """
+        settings, part, data = self.settings, self.parts.inference, self.dataset.train
+        shared = _taken(settings, part, "batch", "step_size", "optimizer", "kl", "particles")
+        if ranks.count() > 1 and not getattr(part, "runs_on_ranks", False):
+            raise InputError(f"--inference {settings.inference} runs in one process: start it without torchrun")
+        if "batch" in shared and settings.batch > data.total:
+            raise InputError(f"--batch {settings.batch} is more than the {data.total} training datapoints: lower it")
+        if parts.takes(part, "compile"):
+            shared["compile"] = worth_compiling(settings.compile, settings.samples)
+        if "elbo" in _taken(settings, part, "elbo"):
+            own = settings.set.get("elbo", {})
+            shared["elbo"] = partial(self.parts.elbo, **own) if own else self.parts.elbo
+        own = settings.set.get("inference", {})
+        for name in own.keys() & shared.keys():
+            raise InputError(f"--set inference.{name} is a setting of every run: give --{name.replace('_', '-')}")
+        built: Learner = parts.build("inference", part, self.model, self.guide, data, own=own, **shared)
+        for name in ("loss", "state_dict", "load_state_dict"):
+            if not hasattr(built, name):
+                raise InputError(f"--inference {part.__name__} is no algorithm: give it {name}")
+        return built
+
+
+def prepare(settings: Settings, device: torch.device, path: Path, record: Mapping[str, Any]) -> Prepared:
+    """Loads the data and builds the pair of a run: new ones, resumed ones and those that are opened meet here.
+
+    Arguments:
+        settings: The settings.
+        device: The device of data and pair.
+        path: The run folder, whose copies of a user's files are used where it holds a run.
+        record: What its `run.toml` says, nothing where the run is new.
+
+    Raises:
+        InputError: If data or parts are not there, are not what they were, or cannot be built.
+    """
+    found = Parts.of(located(path, settings) if record else settings)
+    if not record:
+        settings = found.completed(settings)
+    dataset = load_data(
+        settings.data,
+        binarize=settings.binarize,
+        divisor=settings.divisor,
+        train_size=settings.train_size,
+        device=device,
+        folder=used_data_dir(settings, record),
+    )
+    if record and dataset.checksum != record["data"]["checksum"]:
+        raise InputError(f"--data {settings.data} has changed since the run was trained: put the old file back")
+    built = _pair(settings, found, dataset, device)
+    return Prepared(settings, found, dataset, built["model"], built.get("guide"))
+
+
+def _taken(settings: Settings, part: type[Any], *names: str) -> dict[str, Any]:
+    """The settings among the named ones that a part takes; one that the user changed in vain is refused."""
+    defaults = {entry.name: entry.default for entry in fields(Settings)}
+    for name in names:
+        value = getattr(settings, name)
+        if value != defaults[name] and not parts.takes(part, name):
+            flag = name.replace("_", "-")
+            raise InputError(f"--{flag} {value} means nothing to {part.__name__}: leave it out")
+    return {name: getattr(settings, name) for name in names if parts.takes(part, name)}
+
+
+def _pair(settings: Settings, found: Parts, dataset: Dataset, device: torch.device) -> dict[str, nn.Module]:
+    """Builds model and guide, the guide first where the prior is made of it.
+
+    An algorithm that learns more of a model than its parameters puts it into a module of its own (`wraps_model`).
+    """
+    built: dict[str, nn.Module] = {}
+    kinds = ["model", "guide"] if found.uses_guide else ["model"]
+    if parts.takes(found.prior, "guide"):
+        kinds.reverse()  # elsewhere the order stays, and so do the numbers that a seed gives them
+    for kind in kinds:
+        part = getattr(found, kind)
+        shared = _taken(settings, part, "hidden")
+        if kind == "model":
+            shared |= _prior(settings, found, dataset.features, built.get("guide"))
+        own = settings.set.get(kind, {})
+        module = parts.build(kind, part, dataset.features, settings.latent, own=own, **shared)
+        if not isinstance(module, nn.Module):
+            raise InputError(f"--{kind} {part.__name__} is no torch.nn.Module: make it one")
+        if kind == "model" and hasattr(found.inference, "wraps_model"):
+            module = found.inference.wraps_model(module)
+        built[kind] = module.to(device)
+    return built
+
+
+def _prior(settings: Settings, found: Parts, features: int, guide: nn.Module | None) -> dict[str, nn.Module]:
+    """Builds the prior where the model takes one, with the number of features and the guide where it takes them."""
+    own = settings.set.get("prior", {})
+    if "prior" not in _taken(settings, found.model, "prior"):
+        for name in own:
+            raise InputError(f"--set prior.{name} means nothing to {found.model.__name__}: leave it out")
+        return {}
+    if guide is None and parts.takes(found.prior, "guide"):
+        raise InputError(
+            f"--prior {settings.prior} is made of a guide's posteriors, and {settings.inference} has no guide: "
+            "choose another"
+        )
+    offered = {"features": features, "guide": guide}
+    shared = {name: value for name, value in offered.items() if parts.takes(found.prior, name)}
+    prior: nn.Module = parts.build("prior", found.prior, settings.latent, own=own, **shared)
+    check_prior(prior, f"--prior {settings.prior}", settings.latent)
+    return {"prior": prior}

@@ -1,0 +1,77 @@
+"""A run: a trained pair with its data and its folder."""
+
+__all__ = ["Run"]
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pyro_vae.data import Dataset
+from pyro_vae.device import resolve, seeded
+from pyro_vae.run import evaluation, folder
+from pyro_vae.run.prepared import Prepared, prepare
+from pyro_vae.run.record import used_data_dir
+from pyro_vae.run.settings import Settings
+from pyro_vae.run.trust import require
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained pair with its data and its folder.
+
+    Arguments:
+        path: The run folder.
+        settings: The settings.
+        dataset: The data.
+        model: The generative model.
+        guide: The recognition model, None where the algorithm has none.
+        metrics: The rows of `metrics.csv`.
+    """
+
+    path: Path
+    settings: Settings
+    dataset: Dataset
+    model: nn.Module
+    guide: nn.Module | None
+    metrics: list[list[float]]
+
+    @classmethod
+    def of(cls, path: Path, prepared: Prepared, metrics: list[list[float]]) -> "Run":
+        """Makes a run of what was prepared for it."""
+        return cls(path, prepared.settings, prepared.dataset, prepared.model, prepared.guide, metrics)
+
+    @classmethod
+    def open(cls, path: str | Path, *, trust: bool = False, device: str = "auto", data_dir: str | None = None) -> "Run":
+        """Opens a run folder.
+
+        Arguments:
+            path: The run folder.
+            trust: Whether the user's Python files that the folder holds copies of may be run.
+            device: The device to work on.
+            data_dir: The folder of the data, where it is not the run's own.
+
+        Raises:
+            InputError: If the folder, its files or the data are not what they should be.
+        """
+        path = Path(path)
+        record = folder.read_record(path)
+        settings = Settings.of(record["settings"], f"{path}/run.toml")
+        require(path, settings, trust)
+        settings = replace(settings, device=device, data_dir=data_dir or used_data_dir(settings, record))
+        where = resolve(device)
+        with seeded(settings.seed, where):
+            prepared = prepare(settings, where, path, record)
+        run = cls.of(path, prepared, folder.read_metrics(path))
+        folder.read_weights(path, run.modules)
+        return run
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The model and, where there is one, the guide, by these names."""
+        return {"model": self.model} | ({} if self.guide is None else {"guide": self.guide})
+
+    def evaluate(self, **options: Any) -> dict[str, Any]:
+        """Evaluates the pair; see `pyro_vae.run.evaluation.evaluate` for the options and the result."""
+        return evaluation.evaluate(self.model, self.guide, self.dataset, **options)

@@ -1,0 +1,119 @@
+"""What happens around the steps of a run: evaluations, checkpoints, progress, and how it ends."""
+
+__all__ = ["Training"]
+
+import math
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from pyro_vae import python_state, ranks
+from pyro_vae.device import host_generators
+from pyro_vae.errors import InputError, Interrupted, RunError
+from pyro_vae.marginal import bound, weights_cost
+from pyro_vae.run import folder
+from pyro_vae.run.fit import Clock, Learner, fit, not_finite, require_finite
+from pyro_vae.run.progress import Progress
+from pyro_vae.run.run import Run
+from pyro_vae.traced import verify
+
+# An evaluation makes about this many draws of each split, from at most as many datapoints.
+_DRAWS = 10_000
+# Without a guide, each of these datapoints needs a Gaussian of its own.
+_FITTED = 300
+# Random weights are drawn for all datapoints at once: so many of these leave ten draws.
+_SHARING = 1_000
+
+
+class Training:
+    """Trains a run from where it starts to the end of its budget.
+
+    Arguments:
+        run: The run.
+        learner: Its learning algorithm.
+        clock: Where it starts.
+        progress: Whether to report progress on standard error.
+        signals: The signals that have come; one of them ends the run.
+    """
+
+    def __init__(self, run: Run, learner: Learner, clock: Clock, progress: bool, signals: list[int]) -> None:
+        self.run, self.learner, self.clock, self.signals = run, learner, clock, signals
+        self.splits = [split.some(_evaluated(run)) for split in (run.dataset.train, run.dataset.test)]
+        self.watch = python_state.Watch(run.modules.values())
+        self.progress = Progress(run.settings.samples, clock.samples, shown=progress and ranks.rank() == 0)
+        self.saved = monotonic()
+
+    def go(self) -> None:
+        """Trains.
+
+        Raises:
+            RunError: If the run fails on its way.
+            Interrupted: If a signal ended it, after a checkpoint.
+        """
+        with self.progress:
+            if ranks.rank() == 0:
+                folder.write_metrics(self.run.path, self.run.metrics)
+            self.checkpoint()
+            budget, warmup = self.run.settings.samples, getattr(self.learner, "warmup", 0)
+            if budget <= warmup:
+                self.progress.note(f"the paper's Adagrad moves nothing in its warm-up: give --samples above {warmup}")
+            try:
+                fit(self.learner, budget, clock=self.clock, on_evaluation=self.evaluate, on_step=self.after_step)
+            except (InputError, RunError, Interrupted):
+                raise
+            except Exception as error:  # a user's part may fail in any way, at any time
+                at = traceback.extract_tb(error.__traceback__)[-1]
+                what = (
+                    f"{type(error).__name__}: {str(error).partition(chr(10))[0]} ({Path(at.filename).name}:{at.lineno})"
+                )
+                raise RunError(f"the run failed after {self.clock.samples} samples: {what}") from error
+            self.checkpoint()
+
+    def evaluate(self, clock: Clock) -> None:
+        """Adds a row to the metrics."""
+        run = self.run
+        bounds = [
+            bound(run.model, run.guide, split, -(-_DRAWS // split.total), run.settings.seed).mean
+            for split in self.splits
+        ]
+        bounds[0] -= weights_cost(run.model, run.dataset.train.total)
+        if not all(map(math.isfinite, bounds)):
+            raise not_finite("bound", self.learner, clock.samples)
+        run.metrics.append([clock.samples, round(clock.seconds, 3), *bounds])
+        if ranks.rank() == 0:
+            folder.write_metrics(run.path, run.metrics)
+        self.progress.evaluated(clock, *bounds)
+        verify()
+
+    def after_step(self, clock: Clock) -> None:
+        """Writes a checkpoint where one is due, and ends the run where a signal has come."""
+        late = monotonic() - self.saved >= self.run.settings.checkpoint_every
+        save, signal = ranks.largest(int(late), *(self.signals[:1] or [0]))
+        if save or signal:
+            self.checkpoint()
+        if signal:
+            raise Interrupted(signal)
+        self.progress.stepped(clock, self.learner)
+
+    def checkpoint(self) -> None:
+        """Writes weights and checkpoint, unless something is not finite: the last finite checkpoint stays."""
+        require_finite(self.learner, self.clock.samples)
+        self.saved = monotonic()
+        modules = self.run.modules
+        state: dict[str, Any] = {part: module.state_dict() for part, module in modules.items()}
+        state |= {"learner": self.learner.state_dict(), "clock": asdict(self.clock), "metrics": self.run.metrics}
+        state["host_generators"] = host_generators()
+        state["python"] = {part: python_state.read(module) for part, module in modules.items()}
+        state["unsaved"] = self.watch.unsaved()
+        if ranks.rank() == 0:
+            folder.write_weights(self.run.path, modules)
+            folder.write_checkpoint(self.run.path, state)  # last: where there is one, there is all else
+
+
+def _evaluated(run: Run) -> int:
+    """From how many datapoints of each split the bounds on the way are estimated."""
+    if run.guide is None:
+        return _FITTED
+    return _SHARING if getattr(run.model, "random_weights", False) else _DRAWS
