@@ -8,7 +8,7 @@ Everything here goes through the sites of a model and its guide, never through t
 that a user's own pair, with whatever latent sites inside the plate `"data"`, is treated alike.
 """
 
-__all__ = ["ROWS", "ImportanceWeightedELBO", "elbo", "log_weights"]
+__all__ = ["ROWS", "ImportanceWeightedELBO", "elbo", "iwae", "log_weights"]
 
 import math
 from collections.abc import Callable
@@ -96,19 +96,35 @@ def elbo(
     return torch.as_tensor(sum(terms)).expand(particles, len(x)).mean(0)
 
 
-class ImportanceWeightedELBO(ELBO):
-    r"""Creates the importance-weighted bound of K draws (Burda et al., 2016, Equation 8) as an estimator of Pyro's.
+def iwae(
+    model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, particles: int = 1, scaled: bool = False
+) -> Tensor:
+    r"""Estimates the importance-weighted bound of each datapoint, in nats (Burda et al., 2016, Equation 8).
 
     .. math:: \mathcal{L}_K(x) = E \log \frac{1}{K} \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k | x)}, \quad z_k \sim q(z | x)
 
     It rises from the bound at :math:`K = 1` to :math:`\log p(x)`. The draws of a datapoint are weighed against each
-    other and not against those of its neighbours. Guides must be reparameterised; `num_particles` is K.
+    other and not against those of its neighbours.
+
+    Arguments:
+        model: The generative model.
+        guide: The recognition model.
+        x: The data, with shape `(datapoints, features)`.
+        particles: The number of draws per datapoint, K.
+        scaled: Whether terms are weighted by the scales around their sites; see `site_log_prob`.
+
+    Returns:
+        The bounds, float64 with shape `(datapoints,)`.
     """
+    return log_weights(model, guide, x, particles, scaled).double().logsumexp(0) - math.log(particles)
+
+
+class ImportanceWeightedELBO(ELBO):
+    """Creates the importance-weighted bound as an estimator of Pyro's, for reparameterised guides; see `iwae`."""
 
     def differentiable_loss(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> Tensor:
         """Returns the negative bound, in nats and summed over datapoints."""
-        log_w = log_weights(model, guide, x, self.num_particles, scaled=True).double()
-        return -(log_w.logsumexp(0) - math.log(self.num_particles)).sum()
+        return -iwae(model, guide, x, self.num_particles, scaled=True).sum()
 
     def loss(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> float:
         """Returns the negative bound as a number."""

@@ -63,10 +63,6 @@ MISTAKES = {
         [('with pyro.plate("data", len(x), dim=-1):', "if True:")],
         ["site 'z' of own.py:OwnGuide", PLATE],
     ),
-    "another plate": (
-        [('pyro.plate("data", size', 'pyro.plate("rows", size')],
-        ["site 'z' of own.py:OwnModel", PLATE],
-    ),
     "pixels are no event": (
         [("self.decoder(z), 1.0).to_event(1)", "self.decoder(z), 1.0)")],
         ["site 'x' of own.py:OwnModel", PLATE, ".to_event(1)"],
@@ -197,17 +193,11 @@ def test_check_pair_wants_the_features_of_the_data(pixels):
         check_pair(BernoulliModel(12, 2, hidden=3), GaussianGuide(11, 2, hidden=3), pixels.first(5))
 
 
-def test_check_pair_uses_up_no_more_draws_than_before(pixels):
-    # What a seed trains to must not depend on the checks: five guide draws, two of the model, and two times five of
-    # each for the particles.
+def test_check_pair_uses_up_no_draws(pixels):
+    # What a seed trains to must not depend on the checks.
     model, guide, x = BernoulliModel(12, 2, hidden=3), GaussianGuide(12, 2, hidden=3), pixels.first(5)
     torch.manual_seed(0)
     check_pair(model, guide, x)
     after = torch.rand(())
     torch.manual_seed(0)
-    torch.randn(5, 2)
-    torch.randn(2, 2)
-    torch.bernoulli(torch.full((2, 12), 0.5))
-    torch.randn(2, 5, 2)
-    torch.randn(2, 5, 2)
     assert torch.equal(after, torch.rand(()))
