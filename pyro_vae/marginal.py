@@ -1,6 +1,6 @@
 r"""The bound of a split, and what estimators of :math:`\log p(x)` return and draw."""
 
-__all__ = ["Estimate", "Marginal", "bound", "chunked_log_weights", "weights_cost"]
+__all__ = ["Estimate", "Marginal", "bound", "chunked_log_weights", "information", "weights_cost"]
 
 import math
 from collections.abc import Iterator
@@ -14,7 +14,15 @@ from pyro_vae.bayesian import BayesianModel
 from pyro_vae.device import seeded
 from pyro_vae.elbo import ROWS, log_weights
 from pyro_vae.local import fit_gaussian
-from pyro_vae.sites import evaluation_mode
+from pyro_vae.sites import (
+    evaluation_mode,
+    isolated,
+    joint_log_prob,
+    latent_sites,
+    sample_sites,
+    site_log_prob,
+    traces,
+)
 from pyro_vae.split import Split
 from pyro_vae.traced import Traced
 
@@ -120,6 +128,20 @@ def bound(
         return Estimate(means.mean().item(), means.std().item() / math.sqrt(particles))
     means, errors = ranks.together(weights.mean(0)), ranks.together(weights.std(0) / math.sqrt(particles))
     return Estimate.over(means, errors)
+
+
+@torch.no_grad()
+def information(model: nn.Module, guide: nn.Module, split: Split) -> float:
+    r"""Estimates :math:`E_{q(z | x)} [\log q(z | x) - \log p(z)]`, what latent variables say of a datapoint, in nats.
+
+    It is the KL divergence of the guide from the prior, from one draw for each of the first datapoints.
+    """
+    x = split.first(_TOGETHER)
+    with seeded(0, split.device), isolated(), evaluation_mode(model, guide):
+        model_trace, guide_trace = traces(model, guide, x)
+    latent = latent_sites(guide_trace)
+    prior = sum(site_log_prob(site) for name, site in sample_sites(model_trace).items() if name in latent)
+    return float((joint_log_prob(guide_trace) - prior).mean())
 
 
 @torch.no_grad()

@@ -67,14 +67,22 @@ def resumed(record: dict[str, Any], given: dict[str, Any]) -> Settings:
     return replace(new, **{kind: getattr(old, kind) for kind in PARTS})
 
 
-def describe(settings: Settings, data: Dataset, old: dict[str, Any]) -> dict[str, Any]:
-    """What `run.toml` holds; of a resumed run, the first command stays."""
+def describe(settings: Settings, data: Dataset, weighted: list[str], old: dict[str, Any]) -> dict[str, Any]:
+    """What `run.toml` holds; of a resumed run, the first command stays.
+
+    Arguments:
+        settings: The settings.
+        data: The data.
+        weighted: The sites whose terms training weighs.
+        old: What it held before.
+    """
     settings = _with_whole_path(settings)
     return {
         "format": folder.FORMAT,
         "command": old.get("command", shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         "device": str(data.train.device),
         "settings": settings.table(),
+        **({"weighted": weighted} if weighted else {}),
         "data": {
             "folder": str(data_dir(settings.data_dir).absolute()),
             "checksum": data.checksum,

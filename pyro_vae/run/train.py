@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyro_vae import python_state, ranks
+from pyro_vae.checks import weighted_terms
 from pyro_vae.device import resolve, seeded, set_host_generators
 from pyro_vae.errors import InputError
 from pyro_vae.run import folder, record
@@ -78,6 +79,7 @@ def train(
     with seeded(start.settings.seed, device), collected() as signals:
         prepared = prepare(start.settings, device, start.path, start.record)
         learner = prepared.learner()
+        weighted = weighted_terms(prepared.model, prepared.guide, prepared.dataset.train.first(2))
         run = Run.of(start.path, prepared, metrics=[])
         ranks.largest(0)  # all of them have found the folder as it should be, before one writes in it
         with locked(run.path) if ranks.rank() == 0 else nullcontext():
@@ -86,9 +88,9 @@ def train(
             if start.record:
                 _require_more(run.settings, start, clock)
             if ranks.rank() == 0:
-                folder.write_record(run.path, record.describe(run.settings, run.dataset, start.record))
+                folder.write_record(run.path, record.describe(run.settings, run.dataset, weighted, start.record))
                 copy(start.files, run.path)
-            Training(run, learner, clock, progress, signals).go()
+            Training(run, learner, clock, weighted, progress, signals).go()
     return run
 
 

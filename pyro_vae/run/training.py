@@ -12,7 +12,7 @@ from typing import Any
 from pyro_vae import python_state, ranks
 from pyro_vae.device import host_generators
 from pyro_vae.errors import InputError, Interrupted, RunError
-from pyro_vae.marginal import bound, weights_cost
+from pyro_vae.marginal import bound, information, weights_cost
 from pyro_vae.run import folder
 from pyro_vae.run.fit import Clock, Learner, fit, not_finite, require_finite
 from pyro_vae.run.progress import Progress
@@ -23,6 +23,8 @@ from pyro_vae.traced import verify
 _DRAWS = 10_000
 # Without a guide, each of these datapoints needs a Gaussian of its own.
 _FITTED = 300
+# Nats of information about a datapoint below which latent variables count as unused.
+_CARRIED = 0.01
 # Random weights are drawn for all datapoints at once: so many of these leave ten draws.
 _SHARING = 1_000
 
@@ -34,12 +36,16 @@ class Training:
         run: The run.
         learner: Its learning algorithm.
         clock: Where it starts.
+        weighted: The sites whose terms training weighs.
         progress: Whether to report progress on standard error.
         signals: The signals that have come; one of them ends the run.
     """
 
-    def __init__(self, run: Run, learner: Learner, clock: Clock, progress: bool, signals: list[int]) -> None:
+    def __init__(
+        self, run: Run, learner: Learner, clock: Clock, weighted: list[str], progress: bool, signals: list[int]
+    ) -> None:
         self.run, self.learner, self.clock, self.signals = run, learner, clock, signals
+        self.weighted = weighted
         self.splits = [split.some(_evaluated(run)) for split in (run.dataset.train, run.dataset.test)]
         self.watch = python_state.Watch(run.modules.values())
         self.progress = Progress(run.settings.samples, clock.samples, shown=progress and ranks.rank() == 0)
@@ -57,6 +63,11 @@ class Training:
                 folder.write_metrics(self.run.path, self.run.metrics)
             self.checkpoint()
             budget, warmup = self.run.settings.samples, getattr(self.learner, "warmup", 0)
+            if self.weighted:
+                self.progress.note(
+                    f"terms of {', '.join(self.weighted)} are weighted: training minimises the weighted objective, "
+                    "bounds and log p(x) are reported without weights"
+                )
             if budget <= warmup:
                 self.progress.note(f"the paper's Adagrad moves nothing in its warm-up: give --samples above {warmup}")
             try:
@@ -70,6 +81,17 @@ class Training:
                 )
                 raise RunError(f"the run failed after {self.clock.samples} samples: {what}") from error
             self.checkpoint()
+            self._tell_collapse()
+
+    def _tell_collapse(self) -> None:
+        """Says so where the latent variables have come to say nothing of the data."""
+        run = self.run
+        if run.guide is None or (carried := information(run.model, run.guide, self.splits[1])) >= _CARRIED:
+            return
+        self.progress.note(
+            f"the latent variables carry {carried:.2f} nats (collapsed): try --optimizer adam --step-size 1e-3, "
+            "--set inference.weight_prior=inf, or a smaller model"
+        )
 
     def evaluate(self, clock: Clock) -> None:
         """Adds a row to the metrics."""
