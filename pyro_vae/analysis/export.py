@@ -242,7 +242,8 @@ def _sites(model: Callable[..., Any], guide: Callable[..., Any] | None, x: Tenso
     latent, observed = latent_sites(found[0]), observed_sites(found[0])
     if not latent or not observed:
         raise InputError(f"{_name(model)} needs latent and observed sites: it has {sorted(latent)}, {sorted(observed)}")
-    require_bijections(_name(model), latent)
+    with isolated():
+        require_bijections(model, _name(model), x[:2])
     if guide is not None and latent.keys() != (q := latent_sites(found[1])).keys():
         raise InputError(
             f"the latent sites of {_name(model)} are {sorted(latent)}, but {_name(guide)} samples {sorted(q)}: give "

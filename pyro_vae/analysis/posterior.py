@@ -105,25 +105,30 @@ class PosteriorDraws(NamedTuple):
     likelihood: Arrays
 
 
-def require_bijections(name: str, latents: Mapping[str, Site]) -> None:
+def require_bijections(model: Callable[..., Any], name: str, x: Tensor) -> None:
     """Checks that HMC can move every latent site, at once and not after minutes.
 
     Arguments:
-        name: What to call the model.
-        latents: Its latent sites.
+        model: The generative model.
+        name: What to call it.
+        x: A few datapoints.
 
     Raises:
         InputError: If a support has no bijection from the real line, as those of discrete sites and of spheres.
     """
-    for site, content in latents.items():
-        support: Any = "unknown"
-        try:
-            biject_to(support := content["fn"].support)
-        except Exception as error:  # a user's distribution may have no support at all
-            raise InputError(
-                f"HMC cannot move site '{site}' of {name}: no bijection leads from the real line to its support "
-                f"{support}; evaluate (bound and importance, where there is a guide), compare and sample remain"
-            ) from error
+    try:
+        LogJoint(model, x)
+    except Exception as error:  # a user's distribution may have no support at all
+        for site, content in latent_sites(poutine.trace(model).get_trace(x)).items():
+            support: Any = "unknown"
+            try:
+                biject_to(support := content["fn"].support)
+            except Exception:
+                raise InputError(
+                    f"HMC cannot move site '{site}' of {name}: no bijection leads from the real line to its support "
+                    f"{support}; evaluate (bound and importance, where there is a guide), compare and sample remain"
+                ) from error
+        raise
 
 
 def draw_posterior(
