@@ -158,7 +158,7 @@ def analyze(
             pit = simulate(model, guide, some, transitions=_TRANSITIONS, seed=seed, compile=compiled, advance=advance)
     with stages.stage("comparing predictions with the data"):
         datapoints = xr.merge(found, join="override")
-        tree, datapoints, pit, left_out = _together(tree, datapoints, pit, left_out)
+        tree, datapoints, pit, left_out = _of_all_ranks(tree, datapoints, pit, left_out)
         latents, curves = activity(tree), calibration(tree)
         numbers = summarise(datapoints, latents, curves, checks(tree), pit)
     if "gaps" in numbers:
@@ -195,7 +195,7 @@ def _flags(options: dict[str, Any]) -> list[str]:
 Pit = dict[str, NDArray[np.float64]]
 
 
-def _together(
+def _of_all_ranks(
     tree: xr.DataTree, datapoints: xr.Dataset, pit: Pit, left_out: dict[str, str]
 ) -> tuple[xr.DataTree, xr.Dataset, Pit, dict[str, str]]:
     """Puts the parts of all ranks together on the first of them. What one of them has left out, all have."""

@@ -160,15 +160,15 @@ def _predictive(a: Analysis) -> Iterator[Plot]:
 
 def _calibration(a: Analysis) -> Iterator[Plot]:
     for site, curve in a.curves.items():
-        known = curve.where(curve["count"] > 0, drop=True)
-        ends = [float(known["predicted"].min()), float(known["predicted"].max())]
+        filled = curve.where(curve["count"] > 0, drop=True)
+        ends = [float(filled["predicted"].min()), float(filled["predicted"].max())]
         figure, (axes,) = _axes()
         axes.plot(ends, ends, color="0.6", lw=1, label="calibrated")
-        error = 2 * known["sd"] / np.sqrt(known["count"])
+        error = 2 * filled["sd"] / np.sqrt(filled["count"])
         axes.fill_between(
-            known["predicted"], known["observed"] - error, known["observed"] + error, color="C0", alpha=0.2, lw=0
+            filled["predicted"], filled["observed"] - error, filled["observed"] + error, color="C0", alpha=0.2, lw=0
         )
-        axes.plot(known["predicted"], known["observed"], "o-", color="C0", label="values in ten bins")
+        axes.plot(filled["predicted"], filled["observed"], "o-", color="C0", label="values in ten bins")
         axes.set_xlabel(f"predicted mean of {site} (units of the data)")
         axes.set_ylabel("mean of the data (same units)")
         axes.legend(frameon=False)
@@ -192,10 +192,10 @@ def _latents(a: Analysis) -> Iterator[Plot]:
 
 
 def _chains(a: Analysis) -> Iterator[Plot]:
-    known = a.datapoints["rhat"].dropna("datapoint")
-    if known.size:
+    rhat = a.datapoints["rhat"].dropna("datapoint")
+    if rhat.size:
         figure, (axes,) = _axes()
-        axes.hist(known, bins=40, color="C0")
+        axes.hist(rhat, bins=40, color="C0")
         axes.axvline(1.01, color="0.4", lw=1, ls="--")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel("largest R-hat of a datapoint (no unit)")
@@ -255,10 +255,10 @@ def _khat(a: Analysis) -> Iterator[Plot]:
 
 
 def _scale(a: Analysis) -> Iterator[Plot]:
-    if "scale" not in a.datapoints or not (known := a.datapoints["scale"].dropna("datapoint")).size:
+    if "scale" not in a.datapoints or not (ratios := a.datapoints["scale"].dropna("datapoint")).size:
         return
     figure, (axes,) = _axes()
-    axes.hist(known, bins=40, color="C0")
+    axes.hist(ratios, bins=40, color="C0")
     axes.axvline(1, color="0.4", lw=1, ls="--")
     axes.set_xlabel("s.d. of the guide / s.d. of the posterior (no unit)")
     axes.set_ylabel("datapoints")
