@@ -20,7 +20,7 @@ from torch.distributions import constraints
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pyro_vae.device import seeded
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, reason
 from pyro_vae.python_state import Watch
 from pyro_vae.sites import (
     evaluation_mode,
@@ -330,10 +330,10 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    if isinstance(error, TypeError) and "object is not callable" in reason:
-        reason += ": take distributions from pyro.distributions, torch's own cannot be sampled by Pyro"
-    return reason
+    text = reason(error)
+    if isinstance(error, TypeError) and "object is not callable" in text:
+        text += ": take distributions from pyro.distributions, torch's own cannot be sampled by Pyro"
+    return text
 
 
 def _parameters(modules: list[nn.Module]) -> dict[str, int]:

@@ -1,10 +1,15 @@
 """What can go wrong, by who can mend it. The command line turns each kind into its exit status."""
 
-__all__ = ["InputError", "Interrupted", "RunError", "require_one_of", "require_whole"]
+__all__ = ["InputError", "Interrupted", "RunError", "reason", "require_one_of", "require_whole"]
 
+import sysconfig
+import traceback
 from collections.abc import Collection
 from numbers import Integral
+from pathlib import Path
 from typing import Any
+
+_LIBRARY, _NOT_THEIRS = "site-packages", (str(Path(__file__).parent), sysconfig.get_path("stdlib"))
 
 
 class InputError(ValueError):
@@ -45,3 +50,13 @@ def require_one_of(name: str, value: Any, choices: Collection[str]) -> None:
     """
     if value not in choices:
         raise InputError(f"{name} {value} is unknown: choose from {', '.join(choices)}")
+
+
+def reason(error: BaseException) -> str:
+    """Tells in one line what went wrong in a user's part: type, message, and the file and line where it did."""
+    frames = traceback.extract_tb(error.__traceback__)
+    # What the user can mend is the last line that is neither ours nor a library's.
+    theirs = [frame for frame in frames if not (_LIBRARY in frame.filename or frame.filename.startswith(_NOT_THEIRS))]
+    at = (theirs or frames)[-1:]
+    place = f" ({Path(at[0].filename).name}:{at[0].lineno})" if at else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{place}"

@@ -25,4 +25,5 @@ for name in ("models", "guides", "inference"):
 PYTHON
 .venv/bin/pyro-vae train --samples 20000 --out run
 .venv/bin/python -m pyro_vae evaluate run --limit 10 --json
+.venv/bin/pyro-vae analyze run --limit 4 --chains 2 --draws 8 --warmup 4 --quick
 echo "the wheel $(basename "$wheel") works on its own"

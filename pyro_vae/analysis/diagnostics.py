@@ -16,8 +16,11 @@ Array = NDArray[np.float64]
 
 
 def flat(group: Any) -> Array:
-    """Returns the latent sites of a group side by side, with shape `(chain, draw, datapoint, latents)`."""
-    arrays = [group[name].values for name in group.data_vars]
+    """Returns the latent sites of a group side by side, with shape `(chain, draw, datapoint, latents)`.
+
+    What is a function of them, by `pyro.deterministic`, is none of them.
+    """
+    arrays = [values.values for values in group.data_vars.values() if "deterministic" not in values.attrs]
     return np.concatenate([array.reshape(*array.shape[:3], -1) for array in arrays], axis=-1)
 
 
@@ -59,7 +62,7 @@ def guide(tree: xr.DataTree) -> xr.Dataset:
         and its `bound_se` in nats; `shift`, the largest difference of means, and `wasserstein`, the largest distance of
         a marginal, both in units of the posterior's standard deviation; `scale`, the geometric mean of the ratios of
         standard deviations, below 1 where the guide is too narrow; `kl`, :math:`KL(q \| p)` of Gaussians with the
-        means and covariances of the draws, in nats.
+        means and covariances of the draws, in nats, and `nan` where the draws do not span the latent space.
     """
     stats = tree["guide_sample_stats"]
     log_w = np.asarray(stats["log_p"] - stats["log_q"])[0]
@@ -91,6 +94,8 @@ def _compare(q: Array, p: Array) -> tuple[float, float, float, float]:
     # The optimal transport between as many draws on a line goes from each to that of the same rank.
     wasserstein = np.abs(np.sort(q, axis=0) - np.sort(p, axis=0)).mean(0) / sd
     cov_q, cov_p = (np.atleast_2d(np.cov(draws.T)) for draws in (q, p))
+    if min(np.linalg.matrix_rank(cov) for cov in (cov_p, cov_q)) < len(sd):
+        return np.abs(difference / sd).max(), np.nan, wasserstein.max(), np.nan
     solved = np.linalg.solve(cov_p, np.column_stack([cov_q, difference]))
     trace, square = np.trace(solved[:, :-1]), difference @ solved[:, -1]
     log_det = np.linalg.slogdet(cov_p)[1] - np.linalg.slogdet(cov_q)[1]

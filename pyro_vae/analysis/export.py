@@ -4,7 +4,7 @@ Each datapoint has Markov chains of its own, so that all groups share the dimens
 is a tree of one datapoint, which every function of ArviZ takes.
 """
 
-__all__ = ["to_arviz", "write"]
+__all__ = ["per_datapoint", "to_arviz", "write"]
 
 import math
 import os
@@ -19,15 +19,42 @@ import pyro
 import torch
 import xarray as xr
 from pyro import poutine
+from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from pyro_vae.analysis.posterior import Latents, from_guide, predict, predict_prior, walk
+from pyro_vae.analysis.posterior import (
+    Arrays,
+    draw_posterior,
+    from_guide,
+    predict,
+    predict_prior,
+    require_bijections,
+)
 from pyro_vae.device import seeded
-from pyro_vae.errors import InputError, RunError, require_whole
+from pyro_vae.errors import InputError, RunError, reason, require_whole
 from pyro_vae.run.folder import replace_file
-from pyro_vae.sites import Site, evaluation_mode, isolated, sample_sites, site_log_prob, traces
+from pyro_vae.sites import (
+    Site,
+    evaluation_mode,
+    isolated,
+    latent_sites,
+    observed_sites,
+    point_sites,
+    sample_sites,
+    site_log_prob,
+    traces,
+)
 
 _SAMPLES = ["chain", "draw"]
+_IMAGE_DIMS = ["row", "column", "channel"]
+_UNITS = {
+    "lp": "nats",
+    "energy": "nats",
+    "acceptance_rate": "1",
+    "step_size": "standard deviations of the guide",
+    "log_p": "nats",
+    "log_q": "nats",
+}
 
 
 def to_arviz(
@@ -39,7 +66,7 @@ def to_arviz(
     draws: int = 500,
     warmup: int = 200,
     predictive: int = 100,
-    image_shape: tuple[int, int] | None = None,
+    image_shape: tuple[int, ...] | None = None,
     seed: int = 0,
     compile: bool = False,
     attrs: Mapping[str, Any] | None = None,
@@ -50,27 +77,32 @@ def to_arviz(
     Model and guide are called with x. Their parameters are fixed: what is drawn are the latent sites, one set for each
     datapoint, which must lie in a plate of dimension -1. The groups:
 
-    - `posterior`: the latent sites by name, drawn by HMC, with shape `(chain, draw, datapoint, ...)`.
+    - `posterior`: the latent sites by name, drawn by HMC, with shape `(chain, draw, datapoint, ...)`, and what
+      `pyro.deterministic` makes of them, marked by the attribute `deterministic`.
     - `sample_stats`: `lp` and `energy` in nats, of the unconstrained latent variables, `acceptance_rate`, `diverging`,
       and `step_size` in units of the guide's standard deviations.
     - `log_likelihood`: :math:`\log p(x | z)` in nats by observed site, with shape `(chain, draw, datapoint)`.
-    - `guide_posterior`: the latent sites, drawn from the guide in one chain of `chains * draws`.
+    - `guide_posterior`: the latent sites, drawn from the guide in one chain of `chains * draws`. A guide that is a
+      point (`Delta`) has no density, so that its groups are left out; the attribute `guide_left_out` says so.
     - `guide_sample_stats`: `log_p`, :math:`\log p(x, z)`, and `log_q`, :math:`\log q(z | x)`, in nats.
-    - `posterior_predictive`, `prior`, `prior_predictive`: draws for datapoints of the same number.
+    - `posterior_predictive`, `prior`, `prior_predictive`: draws for datapoints of the same number; `prior` holds the
+      latent and the deterministic sites.
     - `posterior_predictive_mean`: the posterior mean of :math:`E[x | z]`, where the likelihood has a mean.
     - `observed_data`: the observed sites.
 
-    Dimensions of a site's event are called `SITE_dim_0` and so on; those of an image are `row` and `column`.
+    Dimensions of a site's event are called `SITE_dim_0` and so on; those of an image are `row` and `column`. Variables
+    that have units name them by the attribute `units`. `pyro.factor` counts in `lp`, and is no site of any group.
 
     Arguments:
         model: The generative model, a module or a function.
-        guide: The recognition model; None leaves its groups out, and chains start from the prior.
+        guide: The recognition model; without one that has a density its groups are left out, and chains start from the
+            prior.
         x: The data, with the datapoints along its first dimension.
         chains: The number of Markov chains of each datapoint.
         draws: The number of draws of each chain.
         warmup: The number of transitions before them, in which step sizes are tuned.
         predictive: The number of predictive draws, as many of each chain.
-        image_shape: Height and width of a datapoint.
+        image_shape: Height and width of a datapoint, and perhaps its channels.
         seed: The seed of all draws, which leave torch's own generators as they were.
         compile: Whether gradients are traced and compiled.
         attrs: Attributes of the tree, beside those that name the libraries, the model and the guide.
@@ -80,8 +112,8 @@ def to_arviz(
         The tree.
 
     Raises:
-        InputError: If a number is too small, the pair cannot be run on x, its sites do not fit, or its parameters lie
-            in Pyro's parameter store alone.
+        InputError: If a number is too small, the pair cannot be run on x, its sites do not fit, HMC cannot move one of
+            them, or its parameters lie in Pyro's parameter store alone.
     """
     for name, value, least in (("chains", chains, 1), ("draws", draws, 4), ("warmup", warmup, 0)):
         require_whole(name, value, least)
@@ -90,18 +122,25 @@ def to_arviz(
     # The module of a method is its object.
     modules = [getattr(part, "__self__", part) for part in (model, guide)]
     with seeded(seed, x.device), evaluation_mode(*modules), torch.no_grad():
-        observed = _sites(model, guide, x)
+        observed, points = _sites(model, guide, x)
+        density = None if points else guide
         with isolated():
-            posterior, stats, likelihood = walk(
-                model, guide, x, chains=chains, draws=draws, warmup=warmup, compile=compile, advance=advance
+            drawn = draw_posterior(
+                model, density, x, chains=chains, draws=draws, warmup=warmup, compile=compile, advance=advance
             )
-            groups = {"posterior": posterior, "sample_stats": stats, "log_likelihood": likelihood}
-            if guide is not None:
-                groups["guide_posterior"], groups["guide_sample_stats"] = from_guide(model, guide, x, chains * draws)
+            groups = {
+                "posterior": drawn.latents | drawn.deterministic,
+                "sample_stats": drawn.stats,
+                "log_likelihood": drawn.likelihood,
+            }
+            if density is not None:
+                z, groups["guide_sample_stats"] = from_guide(model, density, x, chains * draws)
+                groups["guide_posterior"] = {name: z[name] for name in drawn.latents}  # in the model's order
             kept = np.linspace(0, draws - 1, predictive // chains).round().astype(int)
-            thinned = {name: values[:, kept] for name, values in posterior.items()}
+            thinned = {name: values[:, kept] for name, values in drawn.latents.items()}
             groups["posterior_predictive"], means = predict(model, x, thinned)
-            groups["prior"], groups["prior_predictive"] = predict_prior(model, x, chains * len(kept))
+            z, made, groups["prior_predictive"] = predict_prior(model, x, chains * len(kept))
+            groups["prior"] = z | made
     data = {name: site["value"].cpu().numpy() for name, site in observed.items()}
     size = math.prod(image_shape) if image_shape else 0
     images = {name: image_shape for name, site in observed.items() if site["fn"].event_shape == (size,)}
@@ -112,9 +151,24 @@ def to_arviz(
     datasets["observed_data"] = _dataset(data, images, sampled=False)
     if means:
         datasets["posterior_predictive_mean"] = _dataset(means, images, sampled=False)
+    for group, dataset in datasets.items():
+        for site, variable in dataset.data_vars.items():
+            name = str(site)
+            if group in ("posterior", "prior") and name in drawn.deterministic:
+                variable.attrs["deterministic"] = "a function of the latent variables"
+            if group == "log_likelihood":
+                variable.attrs["units"] = "nats"
+            elif group.endswith("sample_stats") and name in _UNITS:
+                variable.attrs["units"] = _UNITS[name]
     tree = xr.DataTree.from_dict(datasets)
-    named = {"model": _name(model), "guide": _name(guide), "chains": chains, "draws": draws, "warmup": warmup}
-    tree.attrs = az.make_attrs({**named, "seed": seed, **(attrs or {})}, inference_library=pyro)
+    named: dict[str, Any] = {"model": _name(model), "guide": _name(guide), "seed": seed}
+    named |= {"chains": chains, "draws": draws, "warmup": warmup}
+    if points:
+        named["guide_left_out"] = (
+            f"{_name(guide)} is a point at {', '.join(map(repr, points))}, and a point has no density: what holds the "
+            "guide against the posterior is left out, and chains start from the prior"
+        )
+    tree.attrs = az.make_attrs({**named, **(attrs or {})}, inference_library=pyro)
     return tree
 
 
@@ -144,30 +198,53 @@ def write(tree: xr.DataTree, path: Path) -> Path:
     return path
 
 
-def _sites(model: Callable[..., Any], guide: Callable[..., Any] | None, x: Tensor) -> dict[str, Site]:
-    """The observed sites of a pair, after a look at whether all of its sites are what is needed."""
+def per_datapoint(
+    tree: xr.DataTree, statistic: Callable[[xr.DataArray, list[str]], xr.DataArray] = xr.DataArray.mean
+) -> xr.DataTree:
+    """Brings data and predictions to one number for each datapoint, at the draws that have predictions.
+
+    That is what ArviZ's PIT plots work on: `az.plot_ppc_pit(per_datapoint(tree))`, and `az.plot_loo_pit`, which weights
+    the predictive draws by the log likelihood of the same draws.
+
+    Arguments:
+        tree: What `to_arviz` returned, or `az.from_netcdf` has read.
+        statistic: Takes data and the dimensions of a datapoint, returns the data without them. The mean if omitted.
+
+    Returns:
+        A tree with the groups `posterior`, `sample_stats`, `log_likelihood`, `posterior_predictive` and
+        `observed_data`.
+    """
+    kept = tree["posterior_predictive"]["draw"]
+    groups = {name: tree[name].to_dataset().sel(draw=kept) for name in ("posterior", "sample_stats", "log_likelihood")}
+    for name in ("posterior_predictive", "observed_data"):
+        values = tree[name].to_dataset()
+        groups[name] = values.map(
+            lambda each: statistic(each, [d for d in map(str, each.dims) if d not in (*_SAMPLES, "datapoint")])
+        )
+    return xr.DataTree.from_dict(groups)
+
+
+def _sites(model: Callable[..., Any], guide: Callable[..., Any] | None, x: Tensor) -> tuple[dict[str, Site], list[str]]:
+    """The observed sites of a pair, and those at which the guide is a point, after a look at all of its sites."""
     try:
         # The parameter store as it is, and an empty one: what depends on it does not belong to a module.
         store = pyro.get_param_store()
         with torch.random.fork_rng(), store.scope(store.get_state()), pyro.validation_enabled(False):
-            first = _traced(model, guide, x)
+            found, log_probs = _traced(model, guide, x)
         with isolated():
-            second = _traced(model, guide, x)
+            _, again = _traced(model, guide, x)
     except Exception as error:  # a user's part may fail in any way
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"{_name(model)} cannot be run on data of shape {tuple(x.shape)}: {type(error).__name__}: {reason}"
-        ) from error
-    if not all(map(torch.equal, first[1], second[1])):
+        raise InputError(f"{_name(model)} cannot be run on data of shape {tuple(x.shape)}: {reason(error)}") from error
+    if not all(map(torch.equal, log_probs, again)):
         raise InputError(
             f"{_name(model)} or its guide draws on pyro.param values that belong to no module: make them nn.Parameters"
         )
-    (p, q), log_probs = first
-    latent = {name: site for name, site in p.items() if not site["is_observed"]}
-    observed = {name: site for name, site in p.items() if site["is_observed"]}
+    latent, observed = latent_sites(found[0]), observed_sites(found[0])
     if not latent or not observed:
         raise InputError(f"{_name(model)} needs latent and observed sites: it has {sorted(latent)}, {sorted(observed)}")
-    if guide is not None and latent.keys() != q.keys():
+    with isolated():
+        require_bijections(model, _name(model), x[:2])
+    if guide is not None and latent.keys() != (q := latent_sites(found[1])).keys():
         raise InputError(
             f"the latent sites of {_name(model)} are {sorted(latent)}, but {_name(guide)} samples {sorted(q)}: give "
             "them the same names"
@@ -177,25 +254,18 @@ def _sites(model: Callable[..., Any], guide: Callable[..., Any] | None, x: Tenso
             f"{_name(model)} or its guide has sites outside a plate of {len(x)} datapoints of dimension -1: put them "
             "inside, with .to_event for their other dimensions"
         )
-    return observed
+    return observed, [] if guide is None else point_sites(found[1])
 
 
-def _traced(
-    model: Callable[..., Any], guide: Callable[..., Any] | None, x: Tensor
-) -> tuple[tuple[dict[str, Site], dict[str, Site]], list[Tensor]]:
-    """The sites of model and guide, and the log probabilities of each of them."""
+def _traced(model: Callable[..., Any], guide: Callable[..., Any] | None, x: Tensor) -> tuple[list[Trace], list[Tensor]]:
+    """The trace of the model and, where there is one, of the guide, and the log densities of all of their sites."""
     found = [poutine.trace(model).get_trace(x)] if guide is None else list(traces(model, guide, x))
-    sites = [
-        {name: site for name, site in sample_sites(trace).items() if not site["infer"].get("is_auxiliary")}
-        for trace in found
-    ]
-    log_probs = [site_log_prob(site) for each in sites for site in each.values()]
-    return (sites[0], sites[1] if guide is not None else {}), log_probs
+    return found, [site_log_prob(site) for trace in found for site in sample_sites(trace).values()]
 
 
 def _dataset(
-    values: Latents,
-    images: Mapping[str, tuple[int, int] | None],
+    values: Arrays,
+    images: Mapping[str, tuple[int, ...] | None],
     draws: Any = None,
     sampled: bool = True,
 ) -> xr.Dataset:
@@ -205,7 +275,7 @@ def _dataset(
     for name, value in values.items():
         image = images.get(name) if value.ndim > leading else None
         shaped[name] = value.reshape(*value.shape[:leading], *image) if image else value
-        event = ["row", "column"] if image else [f"{name}_dim_{n}" for n in range(value.ndim - leading)]
+        event = _IMAGE_DIMS[: len(image)] if image else [f"{name}_dim_{n}" for n in range(value.ndim - leading)]
         dims[name] = ["datapoint", *event]
     coords = {} if draws is None else {"draw": draws}
     return az.dict_to_dataset(

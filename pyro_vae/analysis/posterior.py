@@ -4,11 +4,21 @@ The sites of model and guide are found in their traces. Draws come back as NumPy
 datapoints take no more memory than they must.
 """
 
-__all__ = ["Latents", "from_guide", "predict", "predict_prior", "walk", "whitened"]
+__all__ = [
+    "Arrays",
+    "PosteriorDraws",
+    "draw_posterior",
+    "from_guide",
+    "predict",
+    "predict_prior",
+    "require_bijections",
+    "simulate_data",
+    "whitened",
+]
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyro
@@ -16,20 +26,32 @@ import torch
 from numpy.typing import NDArray
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
-from torch import Tensor
-from torch.distributions import constraints
+from pyro.poutine.uncondition_messenger import UnconditionMessenger
+from torch import Size, Tensor
+from torch.distributions import biject_to, constraints
 
 from pyro_vae.elbo import ROWS
+from pyro_vae.errors import InputError
 from pyro_vae.hmc import HMC
 from pyro_vae.log_joint import LogJoint
-from pyro_vae.sites import joint_log_prob, sample_sites, site_log_prob, traces
+from pyro_vae.sites import (
+    Site,
+    deterministic_sites,
+    is_factor,
+    joint_log_prob,
+    latent_sites,
+    observed_sites,
+    sample_sites,
+    site_log_prob,
+    traces,
+)
 
-Latents = dict[str, NDArray[Any]]
+Arrays = dict[str, NDArray[Any]]
 
 # Draws of the guide that tell where the posterior may lie, and how wide it may be.
 _PILOTS = 100
 
-# A guide that is a point, or nearly so, must not stop the chains.
+# A guide that is nearly a point must not stop the chains; one that is a point gives way to the prior.
 _NARROWEST = 1e-3
 
 # On the scale of the guide a posterior is nearly round, and short trajectories do. Measured on MNIST with 20 latents,
@@ -51,7 +73,8 @@ def whitened(log_joint: LogJoint, guide: Callable[..., Any] | None, chains: int)
         The chains, and the means and standard deviations, with shape `(datapoints, size)`, that take their positions
         back to the log_joint's.
     """
-    pilots = log_joint.start(max(chains, _PILOTS), guide)
+    # Without a guide the model itself draws: its latent sites come from the prior.
+    pilots = log_joint.start(max(chains, _PILOTS), guide or log_joint.model)
     loc, scale = pilots.mean(0), pilots.std(0).clamp(min=_NARROWEST)
 
     def density(position: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +89,49 @@ def whitened(log_joint: LogJoint, guide: Callable[..., Any] | None, chains: int)
     return kernel, loc, scale
 
 
-def walk(
+class PosteriorDraws(NamedTuple):
+    """Draws of HMC, each array with shape `(chains, draws, datapoints, ...)`.
+
+    Arguments:
+        latents: The latent sites.
+        deterministic: The sites of `pyro.deterministic`, at these latent variables.
+        stats: The sampler's statistics.
+        likelihood: The log likelihoods in nats, by observed site.
+    """
+
+    latents: Arrays
+    deterministic: Arrays
+    stats: Arrays
+    likelihood: Arrays
+
+
+def require_bijections(model: Callable[..., Any], name: str, x: Tensor) -> None:
+    """Checks that HMC can move every latent site, at once and not after minutes.
+
+    Arguments:
+        model: The generative model.
+        name: What to call it.
+        x: A few datapoints.
+
+    Raises:
+        InputError: If a support has no bijection from the real line, as those of discrete sites and of spheres.
+    """
+    try:
+        LogJoint(model, x)
+    except Exception as error:  # a user's distribution may have no support at all
+        for site, content in latent_sites(poutine.trace(model).get_trace(x)).items():
+            support: Any = "unknown"
+            try:
+                biject_to(support := content["fn"].support)
+            except Exception:
+                raise InputError(
+                    f"HMC cannot move site '{site}' of {name}: no bijection leads from the real line to its support "
+                    f"{support}; evaluate (bound and importance, where there is a guide), compare and sample remain"
+                ) from error
+        raise
+
+
+def draw_posterior(
     model: Callable[..., Any],
     guide: Callable[..., Any] | None,
     x: Tensor,
@@ -76,26 +141,21 @@ def walk(
     warmup: int,
     compile: bool,
     advance: Callable[[float], None],
-) -> tuple[Latents, Latents, Latents]:
+) -> PosteriorDraws:
     """Draws from the posterior of each datapoint by HMC.
 
     Arguments:
         model: The generative model.
-        guide: The recognition model, where the chains start; None starts them from the prior.
+        guide: The recognition model, a density, where the chains start; None starts them from the prior.
         x: The data, with the datapoints along its first dimension.
         chains: The number of chains of each datapoint.
         draws: The number of draws of each chain.
         warmup: The number of transitions before them.
         compile: Whether gradients are traced and compiled.
         advance: Called now and then with the share of the work done since the last call.
-
-    Returns:
-        The latent sites, the sampler's statistics, and the log likelihoods in nats by observed site. All have shape
-        `(chains, draws, datapoints, ...)`.
     """
-    latents: Latents = {}
-    stats: Latents = {}
-    likelihood: Latents = {}
+    found = PosteriorDraws({}, {}, {}, {})
+    events = _deterministic_events(model, x)
     shape = (chains, draws, len(x))
     shared = None
     for part in _blocks(len(x), chains):
@@ -108,11 +168,19 @@ def walk(
             transition = kernel.transition()
             values = log_joint.latents(loc + scale * kernel.position)
             at = (slice(None), draw, part)
-            _put(latents, shape, at, values)
-            _put(likelihood, shape, at, _log_likelihood(model, values, some))
+            _put(found.latents, shape, at, values)
+            with pyro.plate("chains", chains, dim=-2):
+                trace = poutine.trace(poutine.condition(model, values)).get_trace(some)
+            likelihood = {
+                name: site_log_prob(site).double()
+                for name, site in observed_sites(trace).items()
+                if name not in values  # which are conditioned on
+            }
+            _put(found.likelihood, shape, at, likelihood)
+            _put(found.deterministic, shape, at, _deterministic(trace, events, (chains, len(some))))
             step = kernel.log_step.exp().expand(chains, -1)
             _put(
-                stats,
+                found.stats,
                 shape,
                 at,
                 {
@@ -124,18 +192,18 @@ def walk(
                 },
             )
             advance(share)
-    return latents, stats, likelihood
+    return found
 
 
-def from_guide(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, draws: int) -> tuple[Latents, Latents]:
+def from_guide(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, draws: int) -> tuple[Arrays, Arrays]:
     r"""Draws from the guide, in one chain of independent draws.
 
     Returns:
-        The latent sites, and `log_p` and `log_q`, :math:`\log p(x, z)` and :math:`\log q(z | x)` in nats. All have
-        shape `(1, draws, datapoints, ...)`.
+        The latent sites, and `log_p` and `log_q`, :math:`\log p(x, z)` and :math:`\log q(z | x)` in nats, that of
+        auxiliary sites included. All have shape `(1, draws, datapoints, ...)`.
     """
-    latents: Latents = {}
-    stats: Latents = {}
+    latents: Arrays = {}
+    stats: Arrays = {}
     shape = (1, draws, len(x))
     for part in _blocks(len(x), 1):
         some = x[part]
@@ -145,8 +213,7 @@ def from_guide(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, 
             one = (count, len(some))
             values = {
                 name: site["value"].expand(*one, *site["fn"].event_shape)
-                for name, site in sample_sites(guide_trace).items()
-                if not site["infer"].get("is_auxiliary")
+                for name, site in latent_sites(guide_trace).items()
             }
             _put(latents, shape, (0, at, part), values)
             logs = {"log_p": joint_log_prob(model_trace), "log_q": joint_log_prob(guide_trace)}
@@ -154,7 +221,7 @@ def from_guide(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, 
     return latents, stats
 
 
-def predict(model: Callable[..., Any], x: Tensor, latents: Mapping[str, NDArray[Any]]) -> tuple[Latents, Latents]:
+def predict(model: Callable[..., Any], x: Tensor, latents: Mapping[str, NDArray[Any]]) -> tuple[Arrays, Arrays]:
     r"""Draws data from :math:`p(x | z)`, one set for each draw of the latent variables.
 
     Arguments:
@@ -167,12 +234,11 @@ def predict(model: Callable[..., Any], x: Tensor, latents: Mapping[str, NDArray[
         `(datapoints, ...)`; none of a likelihood without a mean.
     """
     chains, draws = next(iter(latents.values())).shape[:2]
-    data: Latents = {}
+    data: Arrays = {}
     means: dict[str, Tensor] = {}
     for chain, draw in np.ndindex(chains, draws):
         values = {name: torch.from_numpy(value[chain, draw]).to(x.device) for name, value in latents.items()}
-        trace = poutine.trace(poutine.condition(poutine.uncondition(model), values)).get_trace(x)
-        sites = {name: site for name, site in sample_sites(trace).items() if name not in values}
+        sites = _data(simulate_data(model, x, values))
         _put(data, (chains, draws, len(x)), (chain, draw), {name: _compact(site) for name, site in sites.items()})
         for name, site in sites.items():
             try:
@@ -183,22 +249,70 @@ def predict(model: Callable[..., Any], x: Tensor, latents: Mapping[str, NDArray[
     return data, {name: mean.cpu().numpy() for name, mean in means.items()}
 
 
-def predict_prior(model: Callable[..., Any], x: Tensor, draws: int) -> tuple[Latents, Latents]:
+def predict_prior(model: Callable[..., Any], x: Tensor, draws: int) -> tuple[Arrays, Arrays, Arrays]:
     """Draws latent variables and data from the prior.
 
     Returns:
-        The latent and the observed sites, with shape `(1, draws, datapoints, ...)`.
+        The latent sites, the deterministic ones and the observed ones, with shape `(1, draws, datapoints, ...)`.
     """
-    latents: Latents = {}
-    data: Latents = {}
+    latents: Arrays = {}
+    deterministic: Arrays = {}
+    data: Arrays = {}
     shape = (1, draws, len(x))
+    events = _deterministic_events(model, x)
     for draw in range(draws):
-        trace = poutine.trace(poutine.uncondition(model)).get_trace(x)
-        for name, site in sample_sites(trace).items():
-            # `uncondition` remembers which sites were observed.
-            where = data if "was_observed" in site["infer"] else latents
-            _put(where, shape, (0, draw), {name: _compact(site)})
-    return latents, data
+        trace = simulate_data(model, x)
+        drawn = _data(trace)
+        z = {name: site["value"] for name, site in latent_sites(trace).items() if name not in drawn}
+        _put(latents, shape, (0, draw), z)
+        _put(deterministic, shape, (slice(None), draw), _deterministic(trace, events, (1, len(x))))
+        _put(data, shape, (0, draw), {name: _compact(site) for name, site in drawn.items()})
+    return latents, deterministic, data
+
+
+class _Unobserved(UnconditionMessenger):
+    """Draws what is observed anew, but leaves alone what only looks like data: `pyro.deterministic` and `factor`."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not (msg["infer"].get("_deterministic") or is_factor(msg)):
+            super()._pyro_sample(msg)
+
+
+def simulate_data(model: Callable[..., Any], x: Tensor, latents: Mapping[str, Tensor] | None = None) -> Trace:
+    """Runs a model on the shape of x with its data drawn anew; such sites have `was_observed` in their `infer`.
+
+    Arguments:
+        model: The generative model.
+        x: The data, of which only the shape matters.
+        latents: The latent sites; drawn from the prior if omitted.
+    """
+    return poutine.trace(poutine.condition(_Unobserved()(model), dict(latents or {}))).get_trace(x)
+
+
+def _data(trace: Trace) -> dict[str, Site]:
+    """The sites of `simulate_data` that are data."""
+    return {name: site for name, site in sample_sites(trace).items() if "was_observed" in site["infer"]}
+
+
+def _deterministic_events(model: Callable[..., Any], x: Tensor) -> dict[str, Size]:
+    """The shape of each deterministic site for one datapoint, told from one and from two of them.
+
+    A value that does not grow with the data belongs to all datapoints alike.
+    """
+    one, two = (
+        {name: site["value"].shape for name, site in deterministic_sites(poutine.trace(model).get_trace(some)).items()}
+        for some in (x[:1], torch.cat([x[:1], x[:1]]))
+    )
+    return {name: shape if shape == two[name] else shape[1:] for name, shape in one.items()}
+
+
+def _deterministic(trace: Trace, events: Mapping[str, Size], shape: tuple[int, int]) -> dict[str, Tensor]:
+    """The values of the deterministic sites, with shape `(chains, datapoints, ...)` where they are less, too."""
+    values = {}
+    for name, site in deterministic_sites(trace).items():
+        value, missing = site["value"], 2 + len(events[name]) - site["value"].dim()
+        values[name] = value.reshape((1,) * missing + value.shape).expand(*shape, *events[name])
+    return values
 
 
 def _blocks(size: int, each: int) -> Iterator[slice]:
@@ -208,7 +322,7 @@ def _blocks(size: int, each: int) -> Iterator[slice]:
         yield slice(start, min(start + step, size))
 
 
-def _put(into: Latents, shape: Sequence[int], at: Any, values: Mapping[str, Tensor]) -> None:
+def _put(into: Arrays, shape: Sequence[int], at: Any, values: Mapping[str, Tensor]) -> None:
     """Puts values in their place in the arrays, which are made at the first of them."""
     for name, value in values.items():
         array = value.detach().cpu().numpy()
@@ -216,14 +330,6 @@ def _put(into: Latents, shape: Sequence[int], at: Any, values: Mapping[str, Tens
             event = array.shape[np.empty(shape, bool)[at].ndim :]
             into[name] = np.empty((*shape, *event), array.dtype)
         into[name][at] = array
-
-
-def _log_likelihood(model: Callable[..., Any], latents: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
-    chains = len(next(iter(latents.values())))
-    with pyro.plate("chains", chains, dim=-2):
-        trace: Trace = poutine.trace(poutine.condition(model, latents)).get_trace(x)
-    sites = sample_sites(trace)
-    return {name: site_log_prob(site).double() for name, site in sites.items() if name not in latents}
 
 
 def _compact(site: Mapping[str, Any]) -> Tensor:

@@ -1,11 +1,11 @@
-"""The plots of an analysis, by ArviZ where it has them, as PNG in memory."""
+"""The plots of an analysis, by ArviZ where it has them, as PNG of one size in memory."""
 
-__all__ = ["Picture", "draw_all"]
+__all__ = ["Plot", "draw_all", "image_rows"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import arviz as az
 import numpy as np
@@ -15,211 +15,330 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from scipy.stats import kstwo
 
 from pyro_vae.analysis.analyze import Analysis
 from pyro_vae.analysis.diagnostics import flat
+from pyro_vae.analysis.summary import LEVEL
 
-Picture = bytes
+# Every plot has this size in inches: on the page, they stand in one grid.
+_SIZE = (4.8, 3.6)
 
-# Latent variables in a plot with a panel for each.
+# Latent variables in a plot with a panel for each, and datapoints in a row of images.
 _PANELS = 3
 _IMAGES = 10
 
 
-def draw_all(analysis: Analysis) -> dict[str, Picture]:
-    """Draws every plot that the analysis has the numbers for; returns them by name."""
-    drawn: dict[str, Callable[[Analysis], Any]] = {
-        "images": _images,
-        "predictive": _predictive,
-        "calibration": _calibration,
-        "latents": _latents,
-        "rhat": _rhat,
-        "rank": _rank,
-        "trace": _trace,
-        "energy": _energy,
-        "khat": _khat,
-        "gaps": _gaps,
-        "against": _against,
-        "pit_hmc": lambda a: _pit(a, "hmc"),
-        "pit_guide": lambda a: _pit(a, "guide"),
-    }
-    pictures = {}
+class Plot(NamedTuple):
+    """A plot with its words.
+
+    Arguments:
+        title: What is shown.
+        caption: How to read it.
+        png: The picture.
+    """
+
+    title: str
+    caption: str
+    png: bytes
+
+
+def draw_all(analysis: Analysis, metrics: Sequence[Sequence[float]] = ()) -> dict[str, list[Plot]]:
+    """Draws every plot that there are numbers for.
+
+    Arguments:
+        analysis: The analysis.
+        metrics: The rows of the run's `metrics.csv`.
+
+    Returns:
+        The plots by the section of the report that they belong to: `run`, `fit`, `sampler` or `guide`.
+    """
     with az.rc_context({"plot.backend": "matplotlib"}):
-        for name, draw in drawn.items():
-            if (found := draw(analysis)) is not None:
-                pictures[name] = _png(found)
-    return pictures
+        return {
+            "run": list(_curve(metrics)),
+            "fit": [*_predictive(analysis), *_calibration(analysis), *_latents(analysis)],
+            "sampler": [*_chains(analysis), *_pit(analysis, "hmc")],
+            "guide": [
+                *_khat(analysis),
+                *_scale(analysis),
+                *_against(analysis),
+                *_gaps(analysis),
+                *_pit(analysis, "guide"),
+            ],
+        }
 
 
-def _png(found: Any) -> Picture:
-    figure = found if isinstance(found, Figure) else found.viz["figure"].item()
+def image_rows(analysis: Analysis) -> dict[str, bytes]:
+    """Draws data beside their predictions, a strip of images each; none where the data are no images."""
+    tree = analysis.tree
+    groups = ("observed_data", "posterior_predictive_mean", "posterior_predictive", "prior_predictive")
+    found = {group: tree[group].dataset["x"] for group in groups if group in tree.children and "x" in tree[group]}
+    if "row" not in found.get("observed_data", xr.DataArray()).dims:
+        return {}
+    rows = {
+        "data": found["observed_data"],
+        "posterior mean": found.get("posterior_predictive_mean"),
+        "posterior draw": found["posterior_predictive"].isel(chain=0, draw=-1),
+        "prior draw": found["prior_predictive"].isel(chain=0, draw=0),
+    }
+    low, high = min(0.0, float(found["observed_data"].min())), max(1.0, float(found["observed_data"].max()))
+    return {
+        name: _strip((images.values[:_IMAGES] - low) / (high - low))
+        for name, images in rows.items()
+        if images is not None
+    }
+
+
+def _strip(images: NDArray[Any]) -> bytes:
+    """Images side by side, with two transparent pixels between them."""
+    colours = images.ndim == 4 and images.shape[-1] == 3
+    pixels = np.clip(images if colours else np.repeat(images.reshape(*images.shape[:3], 1), 3, axis=-1), 0, 1)
+    opaque = np.concatenate([pixels, np.ones((*pixels.shape[:3], 1))], axis=-1)
+    framed = np.pad(opaque, ((0, 0), (0, 0), (1, 1), (0, 0)))
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight")
+    pyplot.imsave(buffer, np.concatenate(list(framed), axis=1), format="png")
+    return buffer.getvalue()
+
+
+def _png(found: Any) -> bytes:
+    figure = found if isinstance(found, Figure) else found.viz["figure"].item()
+    figure.set_size_inches(*_SIZE)
+    figure.set_layout_engine("constrained")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
     pyplot.close(figure)  # ArviZ's figures are pyplot's
     return buffer.getvalue()
 
 
-def _axes(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+def _axes(columns: int = 1) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=_SIZE)
+    return figure, list(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
 
 
-def _only(group: Any) -> Any:
-    (variable,) = group.data_vars.values()
-    return variable
-
-
-def _images(a: Analysis) -> Figure | None:
-    data = _only(a.tree["observed_data"])
-    if data.ndim != 3:
-        return None
-    count = min(_IMAGES, len(data))
-    rows = {"data": data.values[:count]}
-    if "posterior_predictive_mean" in a.tree.children:
-        rows["posterior mean"] = _only(a.tree["posterior_predictive_mean"]).values[:count]
-    rows["posterior draw"] = _only(a.tree["posterior_predictive"]).values[0, -1, :count]
-    rows["prior draw"] = _only(a.tree["prior_predictive"]).values[0, 0, :count]
-    figure = Figure(figsize=(0.8 * count + 1.2, 0.85 * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), count, squeeze=False)
-    for axes, (name, images) in zip(grid, rows.items(), strict=True):
-        axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
-        for each, image in zip(axes, images, strict=True):
-            each.imshow(image, cmap="gray", vmin=0, vmax=1)
-            each.set_xticks([])
-            each.set_yticks([])
-    return figure
-
-
-def _predictive(a: Analysis) -> Any:
-    """The mean value of each datapoint: one number, of which there is a distribution over datapoints."""
-
-    def means(group: str) -> Any:
-        values = _only(a.tree[group])
-        return values.mean([dim for dim in values.dims if dim not in ("chain", "draw", "datapoint")])
-
-    groups = ("observed_data", "posterior_predictive")
-    reduced = xr.DataTree.from_dict({group: xr.Dataset({"mean value": means(group)}) for group in groups})
-    sizes = reduced["posterior_predictive"].sizes
-    return az.plot_ppc_dist(reduced, num_samples=min(50, sizes["chain"] * sizes["draw"]))
-
-
-def _calibration(a: Analysis) -> Figure | None:
-    if a.curve is None:
-        return None
-    figure, (axes,) = _axes(4.4, 4)
-    known = a.curve.where(a.curve["count"] > 0, drop=True)
-    ends = [float(known["predicted"].min()), float(known["predicted"].max())]
-    axes.plot(ends, ends, color="0.6", lw=1, label="calibrated")
-    axes.plot(known["predicted"], known["observed"], "o-", color="C0", label="values in ten bins")
-    axes.set_xlabel("predicted mean")
-    axes.set_ylabel("mean of the data")
+def _curve(metrics: Sequence[Sequence[float]]) -> Iterator[Plot]:
+    rows = [row for row in metrics if row[0] > 0]
+    if not rows:
+        return
+    samples, _, train, test = zip(*rows, strict=True)
+    figure, (axes,) = _axes()
+    axes.plot(samples, train, "o-", ms=3, color="C0", label="training data")
+    axes.plot(samples, test, "s--", ms=3, color="C1", label="test data")
+    axes.set_xscale("log")
+    # The first values may lie hundreds of nats below the rest; what is cut off is said on the page.
+    low = min(min(row[2:]) for row in rows[len(rows) // 3 :])
+    high = max(*train, *test)
+    if high > low:
+        axes.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
+    axes.set_xlabel("samples (training datapoints evaluated)")
+    axes.set_ylabel("lower bound (nats per datapoint)")
     axes.legend(frameon=False)
-    return figure
+    cut = " The first third of the evaluations may lie below the axis." if min(*train, *test) < low else ""
+    yield Plot("Learning curve", f"The lower bound while the run was trained; higher is better.{cut}", _png(figure))
 
 
-def _latents(a: Analysis) -> Figure:
+def _predictive(a: Analysis) -> Iterator[Plot]:
+    """The mean value of each datapoint: one number, of which there is a distribution over datapoints."""
+    several = len(a.tree["observed_data"].data_vars) > 1
+    for site in a.tree["observed_data"].data_vars:
+
+        def means(group: str, site: Any = site) -> Any:
+            values = a.tree[group][site]
+            return values.mean([dim for dim in values.dims if dim not in ("chain", "draw", "datapoint")])
+
+        groups = ("observed_data", "posterior_predictive")
+        name = f"mean value of {site}"
+        reduced = xr.DataTree.from_dict({group: xr.Dataset({name: means(group)}) for group in groups})
+        sizes = reduced["posterior_predictive"].sizes
+        found = az.plot_ppc_dist(reduced, num_samples=min(50, sizes["chain"] * sizes["draw"]))
+        yield Plot(
+            "Posterior predictive" + (f" of '{site}'" if several else ""),
+            "The mean value of a datapoint, in units of the data: its distribution over the data (black) and "
+            "over replications that the model predicts. A good model's replications cover the data.",
+            _png(found),
+        )
+
+
+def _calibration(a: Analysis) -> Iterator[Plot]:
+    for site, curve in a.curves.items():
+        filled = curve.where(curve["count"] > 0, drop=True)
+        ends = [float(filled["predicted"].min()), float(filled["predicted"].max())]
+        figure, (axes,) = _axes()
+        axes.plot(ends, ends, color="0.6", lw=1, label="calibrated")
+        error = 2 * filled["sd"] / np.sqrt(filled["count"])
+        axes.fill_between(
+            filled["predicted"], filled["observed"] - error, filled["observed"] + error, color="C0", alpha=0.2, lw=0
+        )
+        axes.plot(filled["predicted"], filled["observed"], "o-", color="C0", label="values in ten bins")
+        axes.set_xlabel(f"predicted mean of {site} (units of the data)")
+        axes.set_ylabel("mean of the data (same units)")
+        axes.legend(frameon=False)
+        yield Plot(
+            "Calibration of means" + (f" of '{site}'" if len(a.curves) > 1 else ""),
+            "Values whose predicted mean is 0.3 should be 0.3 on average. The band is two standard errors, as if all "
+            "values were independent. The latent variables have seen these values: this judges the decoder, not how "
+            "well it predicts unseen ones.",
+            _png(figure),
+        )
+
+
+def _latents(a: Analysis) -> Iterator[Plot]:
     kl = a.latents["guide_kl" if "guide_kl" in a.latents else "kl"].values
-    figure, (axes,) = _axes(max(4.4, 0.25 * len(kl)), 3)
-    axes.bar(np.arange(len(kl)), np.sort(kl)[::-1], color="C0")
+    figure, (axes,) = _axes()
+    axes.bar(np.arange(1, len(kl) + 1), np.sort(kl)[::-1], color="C0")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("latent variable, by rank")
     axes.set_ylabel("mean KL from the prior (nats)")
-    return figure
+    yield Plot("Use of the latent variables", "How much each of them says of the data.", _png(figure))
 
 
-def _rhat(a: Analysis) -> Figure:
-    figure, (left, right) = _axes(8, 3, 2)
-    left.hist(a.datapoints["rhat"], bins=40, color="C0")
-    left.axvline(1.01, color="0.4", lw=1)
-    left.set_xlabel("largest R-hat of a datapoint")
-    left.set_ylabel("datapoints")
-    right.hist(a.datapoints["ess_bulk"], bins=40, color="C0", label="bulk")
-    right.hist(a.datapoints["ess_tail"], bins=40, color="C1", alpha=0.6, label="tail")
-    right.set_xlabel("least effective draws of a datapoint")
-    right.legend(frameon=False)
-    return figure
+def _chains(a: Analysis) -> Iterator[Plot]:
+    rhat = a.datapoints["rhat"].dropna("datapoint")
+    if rhat.size:
+        figure, (axes,) = _axes()
+        axes.hist(rhat, bins=40, color="C0")
+        axes.axvline(1.01, color="0.4", lw=1, ls="--")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel("largest R-hat of a datapoint (no unit)")
+        axes.set_ylabel("datapoints")
+        yield Plot("R-hat", "By datapoint, of its worst latent variable; 1.01 is marked.", _png(figure))
+        figure, (axes,) = _axes()
+        kinds = {name: a.datapoints[f"ess_{name}"].dropna("datapoint").values for name in ("bulk", "tail")}
+        bins = np.histogram_bin_edges(np.concatenate(list(kinds.values())), 40).tolist()
+        for (name, draws), colour in zip(kinds.items(), ("C0", "C1"), strict=True):
+            axes.hist(draws, bins=bins, color=colour, alpha=0.6, label=name)
+        axes.set_xlabel("least effective draws of a datapoint")
+        axes.set_ylabel("datapoints")
+        axes.legend(frameon=False)
+        yield Plot("Effective draws", "By datapoint, of its worst latent variable.", _png(figure))
+    if (worst := _worst_datapoint(a)) is None:
+        return
+    tree, at = worst
+    yield Plot(
+        "Ranks",
+        f"Datapoint {at}, which has the largest R-hat: the ranks of each chain among all draws, less what is expected; "
+        "p is that of the test that they are uniform, as if the draws were independent.",
+        _png(az.plot_rank(tree)),
+    )
+    yield Plot("Trace", "The same datapoint: marginal distributions and chains.", _png(az.plot_trace_dist(tree)))
+    yield Plot(
+        "Energy",
+        "The same datapoint: energies (nats) and their changes from one draw to the next should be spread alike.",
+        _png(az.plot_energy(tree)),
+    )
 
 
-def _worst_datapoint(a: Analysis) -> xr.DataTree:
-    """The datapoint with the largest R-hat, with its worst latent variables."""
-    at = int(a.datapoints["rhat"].values.argmax())
+def _worst_datapoint(a: Analysis) -> tuple[xr.DataTree, int] | None:
+    """The datapoint with the largest R-hat, with its worst latent variables, and its number."""
+    rhat = a.datapoints["rhat"].values
+    if np.isnan(rhat).all():
+        return None
+    at = int(np.nanargmax(rhat))
     z = flat(a.tree["posterior"])[:, :, at]
     each = np.array([float(az.rhat(z[..., n])) for n in range(z.shape[-1])])
-    worst = np.argsort(-each)[:_PANELS]
-    latents = {f"latent {n}": (("chain", "draw"), z[..., n]) for n in worst}
+    worst = np.argsort(-each)[:2]
+    coords = {name: np.arange(size) for name, size in zip(("chain", "draw"), z.shape, strict=False)}
+    latents = xr.Dataset({f"latent {n}": (("chain", "draw"), z[..., n]) for n in worst}, coords)
     stats = a.tree["sample_stats"].to_dataset().isel(datapoint=at, drop=True)
-    return xr.DataTree.from_dict({"posterior": xr.Dataset(latents), "sample_stats": stats})
+    return xr.DataTree.from_dict({"posterior": latents, "sample_stats": stats}), at
 
 
-def _rank(a: Analysis) -> Any:
-    return az.plot_rank(_worst_datapoint(a))
-
-
-def _trace(a: Analysis) -> Any:
-    return az.plot_trace_dist(_worst_datapoint(a))
-
-
-def _energy(a: Analysis) -> Any:
-    return az.plot_energy(_worst_datapoint(a))
-
-
-def _khat(a: Analysis) -> Any:
+def _khat(a: Analysis) -> Iterator[Plot]:
     if "khat" not in a.datapoints:
-        return None
+        return
     finite = a.datapoints["khat"].where(np.isfinite(a.datapoints["khat"]), drop=True)
-    if not finite.size:
-        return None
-    return az.plot_khat(SimpleNamespace(pareto_k=finite), visuals={"hlines": {}})
+    if finite.size:
+        yield Plot(
+            "Pareto k-hat",
+            "Of the guide's importance weights, by datapoint; 0.7 is the limit of what can be trusted.",
+            _png(az.plot_khat(SimpleNamespace(pareto_k=finite), visuals={"hlines": {}})),
+        )
 
 
-def _gaps(a: Analysis) -> Figure | None:
-    if "bound" not in a.datapoints:
-        return None
+def _scale(a: Analysis) -> Iterator[Plot]:
+    if "scale" not in a.datapoints or not (ratios := a.datapoints["scale"].dropna("datapoint")).size:
+        return
+    figure, (axes,) = _axes()
+    axes.hist(ratios, bins=40, color="C0")
+    axes.axvline(1, color="0.4", lw=1, ls="--")
+    axes.set_xlabel("s.d. of the guide / s.d. of the posterior (no unit)")
+    axes.set_ylabel("datapoints")
+    yield Plot("Width of the guide", "By datapoint; below 1 its intervals are too narrow.", _png(figure))
+
+
+def _against(a: Analysis) -> Iterator[Plot]:
+    if "guide_posterior" not in a.tree.children:
+        return
+    q, p = flat(a.tree["guide_posterior"]), flat(a.tree["posterior"])
+    moments: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+        "means": lambda draws: draws.mean((0, 1)).ravel(),
+        "standard deviations": lambda draws: draws.std((0, 1)).ravel(),
+    }
+    for name, moment in moments.items():
+        guide, hmc = moment(q), moment(p)
+        ends = [min(guide.min(), hmc.min()), max(guide.max(), hmc.max())]
+        figure, (axes,) = _axes()
+        axes.plot(ends, ends, color="0.6", lw=1)
+        axes.plot(hmc, guide, ".", ms=2, alpha=0.4, color="C0")
+        axes.set_xlabel(f"posterior {name}, HMC (units of z)")
+        axes.set_ylabel(f"{name} of the guide (units of z)")
+        yield Plot(f"Guide against HMC: {name}", "Each point is one latent variable of one datapoint.", _png(figure))
+
+
+def _gaps(a: Analysis) -> Iterator[Plot]:
     d = a.datapoints
+    if "bound" not in d or "log_px" not in d:
+        return
     parts = {
         "approximation gap": d["log_px"] - d["local_bound"],
         "amortisation gap": d["local_bound"] - d["bound"],
     }
-    figure, (axes,) = _axes(5, 3.2)
+    parts = {name: part.where(np.isfinite(part), drop=True) for name, part in parts.items()}
     every = np.concatenate([part.values for part in parts.values()])
+    if not every.size:
+        return
+    figure, (axes,) = _axes()
     bins = np.linspace(every.min(), every.max(), 40).tolist()
-    for name, part in parts.items():
-        axes.hist(part, bins=bins, alpha=0.6, label=f"{name}, mean {float(part.mean()):.2f}")
+    for (name, part), kind in zip(parts.items(), ("stepfilled", "step"), strict=True):
+        label = f"{name}, mean {float(part.mean()):.2f}"
+        axes.hist(part, bins=bins, label=label, histtype=kind, lw=2, alpha=0.7)  # type: ignore[arg-type]
+    axes.margins(y=0.3)  # room for the legend
     axes.set_xlabel("nats")
     axes.set_ylabel("datapoints")
     axes.legend(frameon=False)
-    return figure
+    yield Plot(
+        "Gaps",
+        "What separates the bound from log p(x), by datapoint. Negative values are Monte Carlo error, or a Gaussian "
+        "that was fitted less well than the guide's.",
+        _png(figure),
+    )
 
 
-def _against(a: Analysis) -> Figure | None:
-    if "guide_posterior" not in a.tree.children:
-        return None
-    moments = []
-    for group in ("guide_posterior", "posterior"):
-        draws = flat(a.tree[group])
-        moments.append((draws.mean((0, 1)).ravel(), draws.std((0, 1)).ravel()))
-    figure, panels = _axes(8, 3.6, 2)
-    names = ("posterior means", "posterior standard deviations")
-    for axes, name, q, p in zip(panels, names, *moments, strict=True):
-        ends = [min(q.min(), p.min()), max(q.max(), p.max())]
-        axes.plot(ends, ends, color="0.6", lw=1)
-        axes.plot(p, q, ".", ms=2, alpha=0.4, color="C0")
-        axes.set_xlabel(f"{name}, HMC")
-        axes.set_ylabel("guide")
-    return figure
-
-
-def _pit(a: Analysis, name: str) -> Any:
+def _pit(a: Analysis, name: str) -> Iterator[Plot]:
+    """The distribution of PIT values less the uniform one, with the band that Kolmogorov's test does not leave."""
     if name not in a.pit:
-        return None
-    values = a.pit[name]
-    worst = _least_uniform(values)
-    data = {f"latent {n}": (("chain", "draw"), values[None, :, n]) for n in worst}
-    return az.plot_ecdf_pit(xr.DataTree.from_dict({"prior_sbc": xr.Dataset(data)}))
-
-
-def _least_uniform(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The latent variables whose PIT values are farthest from uniform, by Kolmogorov's distance."""
-    ordered = np.sort(values, axis=0)
-    steps = np.arange(1, len(values) + 1)[:, None] / len(values)
-    return np.argsort(-np.abs(ordered - steps).max(0))[:_PANELS]
+        return
+    values = np.sort(a.pit[name], axis=0)
+    count, latents = values.shape
+    steps = np.arange(1, count + 1)[:, None] / count
+    worst = np.argsort(-np.abs(values - steps).max(0))[:_PANELS]
+    band = float(kstwo.ppf(1 - LEVEL / latents, count))
+    figure, (axes,) = _axes()
+    axes.axhspan(-band, band, color="0.85", lw=0)
+    for n, style in zip(worst, ("-", "--", ":"), strict=False):
+        x = np.concatenate([[0], values[:, n], [1]])
+        y = np.concatenate([[0], steps[:, 0], [1]]) - x
+        axes.step(x, y, style, where="post", label=f"latent {n}")
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("PIT: share of draws below the true value (no unit)")
+    axes.set_ylabel("distribution less the uniform one")
+    axes.legend(frameon=False)
+    title, caption = {
+        "hmc": ("HMC on simulated data", ""),
+        "guide": ("The guide on simulated data", " A slope through the middle is a wrong width, an arch a bias."),
+    }[name]
+    yield Plot(
+        title,
+        "Where the true latent variables lie among the draws, for the least uniform ones. A curve that leaves the band "
+        f"is rejected, all latent variables together at {LEVEL:.0%}.{caption}",
+        _png(figure),
+    )

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from pyro import poutine
 from torch import Tensor
 
-from pyro_vae.analysis.posterior import whitened
+from pyro_vae.analysis.posterior import simulate_data, whitened
 from pyro_vae.device import seeded
-from pyro_vae.errors import InputError
 from pyro_vae.log_joint import LogJoint
 from pyro_vae.sites import evaluation_mode, isolated, sample_sites
 
@@ -38,9 +37,12 @@ def simulate(
 ) -> dict[str, NDArray[np.float64]]:
     """Finds the ranks of simulated latent variables among draws given the simulated data.
 
+    All observed sites are simulated, and HMC is given all of them. A guide is called with data alone: it is judged
+    where there is one observed site that has the shape of the data, so that it can be shown what was simulated.
+
     Arguments:
-        model: The generative model, with one observed site that has the shape of x.
-        guide: The recognition model; None calibrates HMC alone, and starts it from the prior.
+        model: The generative model.
+        guide: The recognition model, a density; None calibrates HMC alone, and starts it from the prior.
         x: Data whose shape the simulations take, with shape `(datapoints, features)`.
         transitions: The number of HMC's transitions, in all of which step sizes are tuned but the last third.
         seed: The seed of the draws.
@@ -48,21 +50,22 @@ def simulate(
         advance: Called after each transition with the share of the work.
 
     Returns:
-        PIT values in (0, 1) under `hmc` and, where there is one, `guide`, with shape `(datapoints, latents)`.
-
-    Raises:
-        InputError: If the model has several observed sites, or one of another shape than x.
+        PIT values in (0, 1) under `hmc` and, where it can be judged, `guide`, with shape `(datapoints, latents)`.
 
     References:
         Talts et al., Validating Bayesian Inference Algorithms with Simulation-Based Calibration (2018),
         https://arxiv.org/abs/1804.06788
     """
     with seeded(seed, x.device), evaluation_mode(model, guide), isolated():
-        sites = sample_sites(poutine.trace(poutine.uncondition(model)).get_trace(x))
-        observed = [site["value"] for site in sites.values() if "was_observed" in site["infer"]]
-        if len(observed) != 1 or observed[0].shape != x.shape:
-            raise InputError("simulation-based calibration needs one observed site of the shape of the data")
-        log_joint = LogJoint(model, observed[0], compile)
+        sites = sample_sites(simulate_data(model, x))
+        data = {name: site["value"] for name, site in sites.items() if "was_observed" in site["infer"]}
+        values = list(data.values())
+        as_given = len(values) == 1 and values[0].shape == x.shape
+        if as_given:
+            log_joint = LogJoint(model, values[0], compile)
+        else:
+            guide = None
+            log_joint = LogJoint(poutine.condition(model, data), x)
         truth = log_joint.unconstrained({name: site["value"] for name, site in sites.items()})
         found = {} if guide is None else {"guide": log_joint.start(_DRAWS, guide)}
         kernel, loc, scale = whitened(log_joint, guide, _DRAWS)

@@ -27,17 +27,23 @@ def findings(summary: dict[str, Any]) -> list[Finding]:
     Arguments:
         summary: The numbers that `summary.json` holds.
     """
-    found = [*_sampler(summary["sampler"]), _ranks("HMC", "sampler", summary["calibration"]["hmc"])]
+    found = [*_sampler(summary["sampler"])]
+    ranks = summary.get("calibration", {})
+    if "hmc" in ranks:
+        found.append(_ranks("HMC", "sampler", ranks["hmc"]))
     if "guide" in summary:
-        found += [
-            *_guide(summary["guide"], summary["gaps"]),
-            _ranks("The guide", "guide", summary["calibration"]["guide"]),
-        ]
+        found += _guide(summary["guide"])
+    if "gap" in summary.get("gaps", {}):
+        found.append(_gap(summary["gaps"]))
+    if "guide" in ranks:
+        found.append(_ranks("The guide", "guide", ranks["guide"]))
     return [*found, *_fit(summary["fit"], summary["run"]), *([_loo(summary["loo"])] if "loo" in summary else [])]
 
 
 def _sampler(s: dict[str, Any]) -> list[Finding]:
-    high = s["rhat"]["q95"]
+    if (high := s["rhat"]["q95"]) is None:
+        text = "R-hat is unknown: the chains have too few draws, or do not move."
+        return [Finding("sampler", "poor", text, "Give more --warmup and --draws.")]
     text = (
         f"R-hat is at most {high:.3f} for 95 % of the datapoints, {s['rhat']['max']:.3f} for the worst; the least "
         f"effective number of draws is {s['ess_bulk']['q05']:,.0f} or more for 95 % of them."
@@ -70,7 +76,7 @@ def _ranks(who: str, question: str, c: dict[str, Any]) -> Finding:
     return Finding(question, "poor", text, advice)
 
 
-def _guide(g: dict[str, Any], gaps: dict[str, Any]) -> list[Finding]:
+def _guide(g: dict[str, Any]) -> list[Finding]:
     share = g["khat_over_0_7"]
     text = (
         f"Pareto k-hat exceeds 0.7 for {share:.0%} of the datapoints: there the guide misses mass of the posterior, "
@@ -80,20 +86,22 @@ def _guide(g: dict[str, Any], gaps: dict[str, Any]) -> list[Finding]:
     advice = "" if verdict == "good" else "Estimate log p(x) with --marginal ais, which needs no guide."
     found = [Finding("guide", verdict, text, advice)]
     scale, shift = g["scale"]["median"], g["shift"]["median"]
+    if scale is None or shift is None:
+        text = "There are fewer draws than it takes to hold the guide's means and standard deviations against HMC's."
+        return [*found, Finding("guide", "fair", text, "Give more --draws.")]
     text = (
         f"Against HMC the guide's standard deviations are {scale:.2f} of the posterior's in the median, its means off "
         f"by {shift:.2f} of them at the worst latent variable."
     )
     verdict = "good" if 0.9 < scale < 1.1 and shift < 0.3 else "fair" if 0.7 < scale < 1.4 and shift < 1 else "poor"
     advice = "" if verdict == "good" else "Use HMC's draws, not the guide's, where an interval matters."
-    found.append(Finding("guide", verdict, text, advice))
-    if gaps["gap"] is not None:
-        found.append(_gap(gaps))
-    return found
+    return [*found, Finding("guide", verdict, text, advice)]
 
 
 def _gap(gaps: dict[str, Any]) -> Finding:
     gap, amortisation, approximation = (gaps[f"{name}gap"] for name in ("", "amortisation_", "approximation_"))
+    if gap is None:
+        return Finding("guide", "poor", "The gap between bound and log p(x) is not finite: one of the two is not.")
     text = (
         f"The bound {gaps['bound']:.2f} lies {gap:.2f} nats below log p(x) = {gaps['log_px']:.2f} "
         f"({gaps['estimator']}): {approximation:.2f} because no diagonal Gaussian is the posterior, "
@@ -121,20 +129,25 @@ def _loo(loo: dict[str, Any]) -> Finding:
 
 
 def _fit(fit: dict[str, Any], run: dict[str, Any]) -> list[Finding]:
-    found = []
-    off = [c for c in fit["checks"] if c["group"] == "posterior_predictive" and not 0.01 <= c["p"] <= 0.99]
-    count = len([c for c in fit["checks"] if c["group"] == "posterior_predictive"])
-    text = f"{count - len(off)} of {count} statistics of the data are what the model predicts"
-    text += f"; not so: {', '.join(c['statistic'] for c in off)}." if off else "."
+    off = [c for c in fit["checks"] if not 0.01 <= c["p"] <= 0.99]
+    several = len({c["site"] for c in fit["checks"]}) > 1
+    parts = []
+    for group in ("posterior", "prior"):
+        rows = [c for c in fit["checks"] if c["group"] == f"{group}_predictive"]
+        wrong = [f"{c['statistic']} of '{c['site']}'" if several else c["statistic"] for c in rows if c in off]
+        count = f"{len(rows) - len(wrong)} of {len(rows)} statistics are what the {group} predicts"
+        parts.append(count + (f" (not so: {', '.join(wrong)})" if wrong else ""))
+    text = f"{'; '.join(parts)}."
     advice = ""
-    if off and run["binarize"] == "none" and fit["binary"]:
-        text += " The pixels are grey and the predictions are 0 or 1, so that all spreads must differ."
+    if off and run["measure"] == "relaxed":
+        text += " The data are grey and the predictions are 0 or 1, so that all spreads must differ."
         advice = "For checks of the spread, train with --binarize dynamic or static."
     elif off:
         advice = "Look at where data and predictions differ before you trust what the model generates."
-    found.append(Finding("fit", "good" if not off else "fair", text, advice))
-    if (error := fit["calibration_error"]) is not None:
-        text = f"Predicted means are off by {error:.3f} on average over ten bins."
+    found = [Finding("fit", "good" if not off else "fair", text, advice)]
+    for site, error in fit["calibration_error"].items():
+        named = f" of '{site}'" if several else ""
+        text = f"Predicted means{named} are off by {error:.3f}, in units of the data, on average over ten bins."
         found.append(Finding("fit", "good" if error < 0.02 else "fair", text))
     idle = fit["latents"] - fit["active_latents"]
     text = f"{fit['active_latents']} of {fit['latents']} latent variables are active."

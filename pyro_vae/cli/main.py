@@ -264,6 +264,7 @@ def evaluate(path: str, trust: bool, device: str, data_dir: str | None, as_json:
 @click.option("--seed", default="0", show_default=True, help="the seed of all draws")
 @click.option("--compile", type=click.Choice(COMPILE), default="auto", show_default=True, help="compile gradients")
 @click.option("--zarr", is_flag=True, help="write the draws as zarr, not as netCDF")
+@click.option("--quick", is_flag=True, help="leave out what takes longest: simulation-based calibration and gaps")
 @click.option("--json", "as_json", is_flag=True, help="print the summary as one JSON object")
 def analyze(
     path: str,
@@ -279,6 +280,7 @@ def analyze(
     seed: str,
     compile: str,
     zarr: bool,
+    quick: bool,
     as_json: bool,
 ) -> None:
     """Judge a trained model with ArviZ: sampler, guide and fit, with a report."""
@@ -298,7 +300,7 @@ def analyze(
     from pyro_vae.analysis.verdicts import findings
     from pyro_vae.run.progress import print_analysis
 
-    analysis = analyze_run(run, split=split, marginal=marginal, compile=compile, zarr=zarr, **numbers)
+    analysis = analyze_run(run, split=split, marginal=marginal, compile=compile, zarr=zarr, quick=quick, **numbers)
     if _RANK:
         return
     report = write_report(run, analysis)
@@ -307,6 +309,8 @@ def analyze(
         return
     count = analysis.summary["run"]["datapoints"]
     print_analysis(findings(analysis.summary), f"{run.dataset.name} {split}, {count:,} datapoints")
+    for part, why in analysis.summary["left_out"].items():
+        click.echo(f"left out: {part} ({why})")
     click.echo(f"report {report}")
 
 

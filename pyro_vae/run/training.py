@@ -3,15 +3,13 @@
 __all__ = ["Training"]
 
 import math
-import traceback
 from dataclasses import asdict
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from pyro_vae import python_state, ranks
 from pyro_vae.device import host_generators
-from pyro_vae.errors import InputError, Interrupted, RunError
+from pyro_vae.errors import InputError, Interrupted, RunError, reason
 from pyro_vae.marginal import bound, information, weights_cost
 from pyro_vae.run import folder
 from pyro_vae.run.fit import Clock, Learner, fit, not_finite, require_finite
@@ -75,11 +73,7 @@ class Training:
             except (InputError, RunError, Interrupted):
                 raise
             except Exception as error:  # a user's part may fail in any way, at any time
-                at = traceback.extract_tb(error.__traceback__)[-1]
-                what = (
-                    f"{type(error).__name__}: {str(error).partition(chr(10))[0]} ({Path(at.filename).name}:{at.lineno})"
-                )
-                raise RunError(f"the run failed after {self.clock.samples} samples: {what}") from error
+                raise RunError(f"the run failed after {self.clock.samples} samples: {reason(error)}") from error
             self.checkpoint()
             self._tell_collapse()
 

@@ -1,7 +1,9 @@
 """Export to ArviZ: exact posteriors, files that ArviZ reads without us, any Pyro pair."""
 
+import math
 import subprocess
 import sys
+import warnings
 
 import arviz as az
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 from torch import nn
 
 from pyro_vae import to_arviz
-from pyro_vae.analysis.export import write
+from pyro_vae.analysis.export import per_datapoint, write
 from pyro_vae.errors import InputError
 
 SMALL = {"chains": 2, "draws": 30, "warmup": 20, "predictive": 60}
@@ -199,6 +201,28 @@ def _without_data(x):
         pyro.sample("z", dist.Normal(0.0, 1.0))
 
 
+def _categorical(x):
+    with pyro.plate("data", len(x), dim=-1):
+        k = pyro.sample("k", dist.Categorical(torch.ones(3)))
+        pyro.sample("x", dist.Normal(k.float(), 1.0), obs=x)
+
+
+def _on_a_sphere(x):
+    with pyro.plate("data", len(x), dim=-1):
+        z = pyro.sample("z", dist.ProjectedNormal(torch.zeros(2)))
+        pyro.sample("x", dist.Normal(z[..., 0], 1.0), obs=x)
+
+
+class _Unsupported(dist.Normal):
+    support = property(lambda self: None.nothing)
+
+
+def _without_support(x):
+    with pyro.plate("data", len(x), dim=-1):
+        z = pyro.sample("z", _Unsupported(torch.zeros(len(x)), 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
 def _failing(x):
     raise KeyError("nothing")
 
@@ -212,7 +236,10 @@ def _failing(x):
         (_draws_on_the_store, {}, "values that belong to no module: make them nn.Parameters"),
         (_without_a_plate, {}, "sites outside a plate of 2 datapoints"),
         (_without_data, {}, "needs latent and observed sites"),
-        (_failing, {}, "_failing cannot be run on data of shape"),
+        (_failing, {}, r"_failing cannot be run on data of shape .* KeyError: 'nothing' \(test_export.py:\d+\)"),
+        (_categorical, {}, r"HMC cannot move site 'k' of _categorical: .* to its support IntegerInterval"),
+        (_on_a_sphere, {}, r"HMC cannot move site 'z' of _on_a_sphere: .* to its support Sphere"),
+        (_without_support, {}, r"HMC cannot move site 'z' of _without_support: .* compare and sample remain"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(model, options, message):
@@ -225,3 +252,143 @@ def test_what_cannot_be_exported_is_refused(model, options, message):
 def test_a_guide_of_other_sites_is_refused():
     with pytest.raises(InputError, match="samples \\['z'\\]: give them the same names"):
         to_arviz(_two_layers, lambda x: _without_data(x), torch.zeros(2))
+
+
+def _rich(x):
+    """z ~ N(0, 1), x ~ N(z, 1) and y ~ N(2 z, 1) where y = x^2, a factor exp(-z^2 / 2), and functions of all sorts."""
+    pyro.deterministic("level", torch.tensor([3.0, 4.0]))
+    with pyro.plate("data", len(x), dim=-1):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        double = pyro.deterministic("double", 2 * z)
+        pyro.deterministic("both", torch.stack([z, z + x], -1), event_dim=1)
+        pyro.factor("bonus", -0.5 * z**2)
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+        pyro.sample("y", dist.Normal(double, 1.0), obs=x**2)
+
+
+def test_functions_of_draws_are_exported_and_factors_count():
+    x = torch.tensor([-1.0, 0.5, 2.0])
+    tree = to_arviz(_rich, None, x, draws=250, warmup=100, predictive=200)
+    posterior = tree["posterior"]
+    z = posterior["z"].values
+    np.testing.assert_array_equal(posterior["double"], 2 * z)
+    np.testing.assert_allclose(posterior["both"], np.stack([z, z + x.numpy()], -1), rtol=1e-6)
+    np.testing.assert_array_equal(posterior["level"], np.broadcast_to([3.0, 4.0], (4, 250, 3, 2)))
+    np.testing.assert_array_equal(tree["prior"]["double"], 2 * tree["prior"]["z"])
+    np.testing.assert_allclose(tree["prior"]["both"][..., 1], tree["prior"]["z"] + x.numpy(), rtol=1e-5, atol=1e-6)
+    assert {name for name, values in posterior.data_vars.items() if "deterministic" in values.attrs} == {
+        "double",
+        "both",
+        "level",
+    }
+    for group in ("observed_data", "log_likelihood", "posterior_predictive", "prior_predictive"):
+        assert set(tree[group].data_vars) == {"x", "y"}, group
+    # The precisions are 1 of the prior, 1 of the factor, 1 of x and 4 of y: z given both is N((x + 2 x^2) / 7, 1 / 7).
+    # 5 standard errors at 250 effective draws.
+    mean = (x + 2 * x**2).numpy() / 7
+    np.testing.assert_allclose(z.mean((0, 1)), mean, atol=5 * math.sqrt(1 / 7 / 250))
+    assert np.abs(z.var((0, 1)) * 7 - 1).max() < 5 * math.sqrt(2 / 250)
+    zt, normal = torch.from_numpy(z).double(), dist.Normal(0.0, 1.0)
+    lp = normal.log_prob(zt) - zt**2 / 2 + normal.log_prob(x - zt) + normal.log_prob(x**2 - 2 * zt)
+    np.testing.assert_allclose(tree["sample_stats"]["lp"], lp, atol=1e-4)
+    # y is predicted with mean 2 E z and variance 1 + 4 / 7.
+    predicted = tree["posterior_predictive"]["y"].mean(("chain", "draw"))
+    np.testing.assert_allclose(predicted, 2 * mean, atol=5 * math.sqrt((1 + 4 / 7) / 200))
+    with warnings.catch_warnings(action="ignore"):  # k-hat, of which docs/arviz.md tells
+        assert math.isfinite(az.loo(tree, var_name="x").elpd)
+
+
+def _log_normal(x):
+    with pyro.plate("data", len(x), dim=-1):
+        z = pyro.sample("z", dist.LogNormal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+def _by_auxiliary(x):
+    """log z is drawn at an auxiliary site, and z is a function of it."""
+    with pyro.plate("data", len(x), dim=-1):
+        u = pyro.sample("u", dist.Normal(0.3 * x, 0.5), infer={"is_auxiliary": True})
+        pyro.deterministic("twice", 2 * u)
+        pyro.sample("z", dist.Delta(u.exp(), log_density=-u))
+
+
+def test_auxiliary_sites_of_a_guide_count_and_are_no_latent_variables():
+    x = torch.tensor([0.5, 1.5])
+    tree = to_arviz(_log_normal, _by_auxiliary, x, **SMALL)
+    for group in ("posterior", "guide_posterior", "prior"):
+        assert list(tree[group].data_vars) == ["z"], group
+    z = torch.from_numpy(tree["guide_posterior"]["z"].values)
+    exact = dist.LogNormal(0.3 * x, 0.5).log_prob(z)
+    np.testing.assert_allclose(tree["guide_sample_stats"]["log_q"], exact, atol=1e-5)
+
+
+def _one_layer(x):
+    with pyro.plate("data", len(x), dim=-1):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+def _point(x):
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z", dist.Delta(x / 2))
+
+
+def test_a_guide_that_is_a_point_has_no_groups_and_stops_no_chain():
+    tree = to_arviz(_one_layer, _point, torch.tensor([-1.0, 2.0]), draws=300, warmup=100)
+    assert not {"guide_posterior", "guide_sample_stats"} & set(tree.children)
+    assert "_point is a point at 'z'" in tree.attrs["guide_left_out"]
+    z = tree["posterior"]["z"]
+    # z given x is N(x / 2, 1 / 2): 5 standard errors at 300 effective draws.
+    np.testing.assert_allclose(z.mean(("chain", "draw")), [-0.5, 1.0], atol=5 * math.sqrt(0.5 / 300))
+    np.testing.assert_allclose(z.var(("chain", "draw")), 0.5, rtol=5 * math.sqrt(2 / 300))
+
+
+def _in_another_order(x):
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z2", dist.LogNormal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("z1", dist.Normal(x / 2, 0.7))
+
+
+def test_guide_and_posterior_have_their_sites_in_one_order():
+    tree = to_arviz(_two_layers, _in_another_order, torch.zeros(2), **SMALL)
+    assert list(tree["guide_posterior"].data_vars) == list(tree["posterior"].data_vars) == ["z1", "z2"]
+
+
+def test_variables_name_their_units(exported):
+    tree = exported.tree
+    assert tree["log_likelihood"]["x"].attrs["units"] == "nats"
+    for group, names in (("sample_stats", ("lp", "energy")), ("guide_sample_stats", ("log_p", "log_q"))):
+        assert {tree[group][name].attrs["units"] for name in names} == {"nats"}
+
+
+def _points(plot):
+    return plot.viz["ecdf_lines"]["x"].item().get_xydata()
+
+
+def test_the_documented_pit_plots_show_what_is_exact(exported, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    model, _, x, tree = exported
+    one = per_datapoint(tree)
+    assert one["posterior_predictive"]["x"].dims == ("chain", "draw", "datapoint")
+    assert one["log_likelihood"].sizes == one["posterior_predictive"].sizes
+    # The mean of a replication given x is Gaussian: w' m + b, with variance w' S w + s^2 / 5, w the mean of W's rows.
+    loc, covariance = model.posterior(x)
+    weight = model.weight.mean(0)
+    sd = (weight @ covariance @ weight + model.noise**2 / 5).sqrt()
+    exact = dist.Normal(loc @ weight + model.bias.mean(), sd).cdf(x.mean(-1)).sort().values.numpy()
+    # The plot shows the distribution of the 12 values less the uniform one, at 12 points.
+    drawn = _points(az.plot_ppc_pit(one))
+    steps = (exact[None] <= drawn[:, :1] + 1e-9).mean(1) - drawn[:, 0]
+    assert len(drawn) == 12
+    # 1,200 draws give a PIT value to 0.015 at most; one that near to a point of the plot may fall on its other side.
+    near = (np.abs(exact[None] - drawn[:, :1]) < 5 * 0.015).sum(1) / 12
+    assert (np.abs(drawn[:, 1] - steps) <= near + 1e-6).all()
+    left_out = _points(az.plot_loo_pit(one))
+    assert len(left_out) == 12
+    assert np.abs(left_out[:, 1]).max() <= 1
+    # Left out, a datapoint is farther from its predictions than within: its PIT values move to the ends.
+    assert not np.allclose(left_out[:, 1], drawn[:, 1])
+    pixels = _points(az.plot_ppc_pit(tree, method="prit_c"))
+    assert len(pixels) == 60
+    band = az.plot_ppc_dist(tree.sel(datapoint=slice(0, 5)))
+    assert "predictive_dist" in band.viz.children

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pyro_vae.analysis.predictive import activity, calibration, checks
+from pyro_vae.analysis.predictive import activity, calibration, calibration_error, checks
 
 
 def test_a_model_is_not_found_wrong_about_data_of_its_own(exported):
@@ -33,12 +33,34 @@ def test_calibration_is_the_mean_of_the_data_in_each_bin():
             "posterior_predictive_mean": xr.Dataset({"x": (("datapoint", "x_dim_0"), predicted)}),
         }
     )
-    curve = calibration(tree)
+    curve = calibration(tree)["x"]
     assert curve["count"].values.tolist() == [2, 0, 0, 0, 0, 2, 0, 0, 0, 2]
     np.testing.assert_allclose(curve["predicted"][[0, 5, 9]], [0.02, 0.525, 0.995])
     np.testing.assert_allclose(curve["observed"][[0, 5, 9]], [0.5, 0.25, 1.0])
+    # The first bin holds 0.0 and 0.04, off by 0 and 0.96.
+    assert float(curve["sd"][0]) == pytest.approx(0.96 / 2**0.5)
+    # Two values a bin: (|0.02 - 0.5| + |0.525 - 0.25| + |0.995 - 1|) / 3.
+    assert calibration_error(curve) == pytest.approx((0.48 + 0.275 + 0.005) / 3)
     del tree["posterior_predictive_mean"]
-    assert calibration(tree) is None
+    assert calibration(tree) == {}
+
+
+def test_every_observed_site_is_checked_by_what_it_has():
+    draws = np.array([[[[0.0, 1.0], [1.0, 1.0]]], [[[0.0, 0.0], [1.0, 0.0]]]])  # (chain, draw, datapoint, feature)
+    x = xr.Dataset(
+        {"x": (("chain", "draw", "datapoint", "x_dim_0"), draws), "y": (("chain", "draw", "datapoint"), draws[..., 0])}
+    )
+    data = xr.Dataset({"x": (("datapoint", "x_dim_0"), draws[0, 0]), "y": (("datapoint",), draws[0, 0, :, 0])})
+    rows = checks(xr.DataTree.from_dict({"observed_data": data, "prior_predictive": x, "posterior_predictive": x}))
+    by_site = {site: [row["statistic"] for row in rows if row["site"] == site] for site in ("x", "y")}
+    assert len(by_site["x"]) == 10
+    # One value has no spread within its datapoint.
+    assert set(by_site["y"]) == {"mean", "spread between datapoints", "share of values above 1/2"}
+    p = {row["statistic"]: row["p"] for row in rows if row["site"] == "x"}
+    # The means of the replications are 3/4 and 1/4, that of the data is 3/4: none above, one of two equal.
+    assert p["mean"] == 0.25
+    # Both replications of y are the data: no check finds a difference.
+    assert {row["p"] for row in rows if row["site"] == "y"} == {0.5}
 
 
 def test_activity_is_the_closed_form(exported):
