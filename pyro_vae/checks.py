@@ -249,7 +249,7 @@ def _check_rows(model: nn.Module, guide: nn.Module | None, x: Tensor) -> None:
         )
 
 
-def _sized(part: nn.Module, x: Tensor, alone: Tensor, reason: str) -> str:
+def _sized(part: nn.Module, x: Tensor, alone: Tensor, why: str) -> str:
     mend = "compute everything from the x of each call"
     if isinstance(part, AutoGuide):
         mend = "an autoguide has parameters for each row: write one that computes them from x"
@@ -279,12 +279,12 @@ def _check_particles(model: nn.Module, guide: nn.Module | None, x: Tensor) -> No
         raise InputError(_leading(guide or model, model, "together their densities are others than apart"))
 
 
-def _leading(guide: nn.Module, model: nn.Module, reason: str) -> str:
+def _leading(guide: nn.Module, model: nn.Module, why: str) -> str:
     norms = [type(m).__name__ for part in (guide, model) for m in part.modules() if isinstance(m, _BatchNorm)]
     mend = f", and {norms[0]} takes one, (n, features): flatten and unflatten around it" if norms else ""
     return (
         f"{' or '.join(dict.fromkeys(map(_name, (guide, model))))} cannot draw several particles: they come as leading "
-        f"dimensions, (2, n, features), which networks must accept{mend} ({reason})"
+        f"dimensions, (2, n, features), which networks must accept{mend} ({why})"
     )
 
 

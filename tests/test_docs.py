@@ -44,6 +44,6 @@ def test_the_readmes_links_lead_somewhere(path):
 def test_the_readmes_claims_are_the_committed_ones():
     with (Path(__file__).parent.parent / "docs" / "results" / "paper" / "claims.csv").open() as file:
         for row in csv.DictReader(file):
-            shown = re.sub(r"shown by (tests/\w+\.py)::\w+", r"[a test](\1)", row["holds"])
+            shown = re.sub(r"shown by (tests/[\w/]+\.py)::\w+", r"[a test](\1)", row["holds"])
             cells = [row[column] for column in ("claim", "statement", "paper", "ours")]
             assert f"| {' | '.join([*cells, shown])} |\n" in README

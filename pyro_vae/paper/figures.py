@@ -4,19 +4,18 @@ __all__ = ["figure2", "figure3", "figure4", "figure5"]
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_vae.analysis import figures
+from pyro_vae.paper.protocol import find_algorithm
 from pyro_vae.run.folder import replace_file
 from pyro_vae.run.run import Run
 
-Rows = Sequence[Mapping[str, Any]]
-
-_COLORS = {"aevb": "tab:red", "wake_sleep": "tab:green", "mcem": "tab:blue"}
-_NAMES = {"aevb": "AEVB", "wake_sleep": "Wake-Sleep", "mcem": "MCEM"}
+_FREE_COLORS = ("tab:orange", "tab:purple", "tab:brown", "tab:pink", "tab:gray", "tab:olive", "tab:cyan")
 _STYLES = {"train": "--", "test": "-"}
 _MARKERS = {"train": "x", "test": "o"}
 _DATA = {"mnist": "MNIST", "frey": "Frey Face"}
@@ -25,19 +24,19 @@ _FLOORS = {"mnist": -150.0, "frey": 0.0}
 _MARGINAL_FLOOR = -160.0
 
 
-def figure2(rows: Rows, paper: Rows, out: Path) -> list[Path]:
+def figure2(ours: pd.DataFrame, paper: pd.DataFrame, out: Path) -> list[Path]:
     """Draws the bound over samples, with the paper's values as faint markers, and over training time.
 
     Arguments:
-        rows: Our values, with `panel`, `algorithm`, `split`, `samples`, `value`, `seconds` and `seed`.
+        ours: Our values, with `panel`, `algorithm`, `split`, `samples`, `value`, `seconds` and `seed`.
         paper: The paper's.
         out: The folder of the pictures.
 
     Returns:
         The paths of `figure2.png`, `figure2.svg` and `figure2-time.png`.
     """
-    over_samples = _bounds(rows, paper, "samples", "training samples evaluated")
-    over_time = _bounds(rows, (), "seconds", "training time (s)")
+    over_samples = _bounds(ours, paper, "samples", "training samples evaluated")
+    over_time = _bounds(ours, paper[:0], "seconds", "training time (s)")
     return [
         _save(over_samples, out / "figure2.png"),
         _save(over_samples, out / "figure2.svg"),
@@ -45,13 +44,13 @@ def figure2(rows: Rows, paper: Rows, out: Path) -> list[Path]:
     ]
 
 
-def figure3(rows: Rows, paper: Rows, out: Path) -> list[Path]:
+def figure3(ours: pd.DataFrame, paper: pd.DataFrame, out: Path) -> list[Path]:
     """Draws the marginal likelihood over samples, with the paper's values as faint markers, and over training time.
 
     Arguments are those of `figure2`; the pictures are `figure3.png`, `figure3.svg` and `figure3-time.png`.
     """
-    over_samples = _marginals(rows, paper, "samples", "training samples evaluated (millions)")
-    over_time = _marginals(rows, (), "seconds", "training time (s)")
+    over_samples = _marginals(ours, paper, "samples", "training samples evaluated (millions)")
+    over_time = _marginals(ours, paper[:0], "seconds", "training time (s)")
     return [
         _save(over_samples, out / "figure3.png"),
         _save(over_samples, out / "figure3.svg"),
@@ -59,93 +58,94 @@ def figure3(rows: Rows, paper: Rows, out: Path) -> list[Path]:
     ]
 
 
-def _marginals(rows: Rows, paper: Rows, x: str, label: str) -> Figure:
-    panels = list(dict.fromkeys(row["panel"] for row in rows))
-    figure = Figure(figsize=(1 + 4.2 * len(panels), 4.4), layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        _panel(axes, [row for row in rows if row["panel"] == panel], x)
-        _marks(axes, [row for row in paper if row["panel"] == panel], rows)
+def _bounds(ours: pd.DataFrame, paper: pd.DataFrame, x: str, label: str) -> Figure:
+    sizes = {data: _numbers(ours["panel"], f"{data}:") for data in _DATA}
+    sizes = {data: found for data, found in sizes.items() if found}
+    columns = max(map(len, sizes.values()))
+    figure = Figure(figsize=(1.2 + max(4.4, 2.5 * columns), 1.2 + 2.7 * len(sizes)), layout="constrained")
+    grid = figure.subplots(len(sizes), columns, squeeze=False, sharey="row")
+    for axes_row, (data, latents) in zip(grid, sizes.items(), strict=True):
+        for axes, latent in zip(axes_row, latents, strict=False):
+            _panel(axes, ours, paper, f"{data}:{latent}", x)
+            axes.set_title(f"{_DATA[data]}, $N_z={latent}$", fontsize=10)
+            axes.set_xlabel(label, fontsize=8)
+        for axes in axes_row[len(latents) :]:
+            axes.set_visible(False)
+        shown = ours[ours["panel"].str.startswith(f"{data}:")]
+        low, high = _limits(shown["value"], _FLOORS[data])
+        axes_row[0].set_ylim(low, high)
+        axes_row[0].set_ylabel("lower bound (nats)")
+        for axes in axes_row:
+            axes.set_xlim(left=0.8 * shown.loc[shown["value"] >= low, x].min())
+        for axes in axes_row[: len(latents)]:
+            axes.set_xscale("log")
+    _legend(figure, 2 + columns // 2)
+    return figure
+
+
+def _marginals(ours: pd.DataFrame, paper: pd.DataFrame, x: str, label: str) -> Figure:
+    sizes = _numbers(ours["panel"], "N=")
+    figure = Figure(figsize=(1 + 4.2 * len(sizes), 4.4), layout="constrained")
+    for axes, size in zip(figure.subplots(1, len(sizes), squeeze=False)[0], sizes, strict=True):
+        _panel(axes, ours, paper, f"N={size}", x)
         if x == "samples":
             axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g}")
-        axes.set_ylim(_limits([row["value"] for row in rows if row["panel"] == panel], _MARGINAL_FLOOR))
-        axes.set_title(f"$N_{{train}}$ = {panel.partition('=')[2]}", fontsize=10)
+        axes.set_ylim(_limits(ours.loc[ours["panel"] == f"N={size}", "value"], _MARGINAL_FLOOR))
+        axes.set_title(f"$N_{{train}}$ = {size}", fontsize=10)
         axes.set_xlabel(label, fontsize=8)
         axes.set_ylabel("marginal log-likelihood (nats)")
-    _legend(figure, axes, 3)
+    _legend(figure, 3)
     return figure
 
 
-def _bounds(rows: Rows, paper: Rows, x: str, label: str) -> Figure:
-    panels = list(dict.fromkeys(row["panel"] for row in rows))
-    by_data = {data: [p for p in panels if p.startswith(f"{data}:")] for data in _DATA}
-    by_data = {data: found for data, found in by_data.items() if found}
-    columns = max(map(len, by_data.values()))
-    figure = Figure(figsize=(1.2 + max(4.4, 2.5 * columns), 1.2 + 2.7 * len(by_data)), layout="constrained")
-    grid = figure.subplots(len(by_data), columns, squeeze=False, sharey="row")
-    for axes_row, (data, found) in zip(grid, by_data.items(), strict=True):
-        for axes, panel in zip(axes_row, found, strict=False):
-            _panel(axes, [row for row in rows if row["panel"] == panel], x)
-            _marks(axes, [row for row in paper if row["panel"] == panel], rows)
-            axes.set_title(f"{_DATA[data]}, $N_z={panel.partition(':')[2]}$", fontsize=10)
-            axes.set_xlabel(label, fontsize=8)
-        for axes in axes_row[len(found) :]:
-            axes.set_visible(False)
-        shown = [row for row in rows if row["panel"] in found]
-        limits = _limits([row["value"] for row in shown], _FLOORS[data])
-        begin = min(row[x] for row in shown if row["value"] >= limits[0])
-        for axes in axes_row:
-            axes.set_xlim(left=0.8 * begin)
-        axes_row[0].set_ylim(limits)
-        axes_row[0].set_ylabel("lower bound (nats)")
-        for axes in axes_row[: len(found)]:
-            axes.set_xscale("log")
-    _legend(figure, grid[0][0], 2 + columns // 2)
-    return figure
+def _numbers(panels: pd.Series, prefix: str) -> list[int]:
+    """The numbers of panels such as `mnist:20` or `N=1000`, in order."""
+    return sorted({int(panel.removeprefix(prefix)) for panel in panels if panel.startswith(prefix)})
 
 
-def _limits(values: Sequence[float], floor: float) -> tuple[float, float]:
+def _limits(values: pd.Series, floor: float) -> tuple[float, float]:
     """The ends of an axis of nats; a short run may not have come as far as the floor."""
-    highest = max(values)
+    highest = values.max()
     floor = min(floor, highest - 20)
     return floor, highest + 0.08 * (highest - floor)
 
 
-def _legend(figure: Figure, axes: Axes, columns: int) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
-
-
-def _panel(axes: Axes, rows: Rows, x: str) -> None:
-    for algorithm in dict.fromkeys(row["algorithm"] for row in rows):
-        for split, style in _STYLES.items():
-            chosen = [row for row in rows if (row["algorithm"], row["split"]) == (algorithm, split)]
-            # Seeds meet at the same numbers of samples; their times differ a little, and are averaged.
-            points = sorted({row["samples"] for row in chosen})
-            at = [[row for row in chosen if row["samples"] == point] for point in points]
-            positions = [sum(row[x] for row in each) / len(each) for each in at]
-            values = [[row["value"] for row in each] for each in at]
-            middle = [sum(each) / len(each) for each in values]
-            color = _COLORS[algorithm]
-            axes.plot(positions, middle, style, color=color, lw=1.3, label=f"{_NAMES[algorithm]} ({split})")
-            if max(map(len, values)) > 1:
-                low, high = zip(*((min(each), max(each)) for each in values), strict=True)
-                axes.fill_between(positions, low, high, color=color, alpha=0.15, lw=0)
+def _panel(axes: Axes, ours: pd.DataFrame, paper: pd.DataFrame, panel: str, x: str) -> None:
+    """Draws our curves, the means over seeds with their range, and the paper's values as far as ours go."""
+    colors = _colors(ours["algorithm"])
+    ours, paper = ours[ours["panel"] == panel], paper[paper["panel"] == panel]
+    for (algorithm, split), curve in ours.groupby(["algorithm", "split"], sort=False):
+        color, label = colors[algorithm], f"{find_algorithm(algorithm).name} ({split})"
+        # Seeds meet at the same numbers of samples; their times differ a little, and are averaged.
+        points = curve.groupby("samples")
+        positions, values = points[x].mean(), points["value"]
+        axes.plot(positions, values.mean(), _STYLES[split], color=color, lw=1.3, label=label)
+        if values.size().max() > 1:
+            axes.fill_between(positions, values.min(), values.max(), color=color, alpha=0.15, lw=0)
+    within = paper[paper["algorithm"].isin(ours["algorithm"]) & (paper["samples"] <= ours["samples"].max())]
+    for (algorithm, split), marks in within.groupby(["algorithm", "split"], sort=False):
+        label = f"paper: {find_algorithm(algorithm).name} ({split})"
+        x_y, color = (marks["samples"], marks["value"]), colors[algorithm]
+        axes.plot(*x_y, _MARKERS[split], color=color, ms=5, mfc="none", alpha=0.45, label=label)
     axes.grid(alpha=0.3)
     axes.tick_params(labelsize=8)
 
 
-def _marks(axes: Axes, paper: Rows, ours: Rows) -> None:
-    """The paper's values, as far as our curves go."""
-    end = max(row["samples"] for row in ours)
-    algorithms = {row["algorithm"] for row in ours}
-    for algorithm, color in _COLORS.items():
-        for split, marker in _MARKERS.items():
-            chosen = [row for row in paper if (row["algorithm"], row["split"]) == (algorithm, split)]
-            chosen = [row for row in chosen if row["samples"] <= end and algorithm in algorithms]
-            if chosen:
-                x, y = ([row[key] for row in chosen] for key in ("samples", "value"))
-                label = f"paper: {_NAMES[algorithm]} ({split})"
-                axes.plot(x, y, marker, color=color, ms=5, mfc="none", alpha=0.45, label=label)
+def _colors(algorithms: pd.Series) -> dict[str, str]:
+    """The paper's algorithms have colours of their own, the others those that are free."""
+    found = {algorithm: find_algorithm(algorithm).color for algorithm in algorithms.unique()}
+    others = [algorithm for algorithm, color in found.items() if color is None]
+    return found | {algorithm: _FREE_COLORS[n % len(_FREE_COLORS)] for n, algorithm in enumerate(others)}
+
+
+def _legend(figure: Figure, columns: int) -> None:
+    entries: dict[str, Artist] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    figure.legend(
+        list(entries.values()), list(entries), loc="outside lower center", ncols=columns, fontsize=8, frameon=False
+    )
 
 
 def figure4(runs: Mapping[int, Run], path: Path) -> Path:

@@ -1,53 +1,39 @@
-"""Result tables as CSV files with a header."""
+"""Result tables: pandas data frames, as CSV files with a header."""
 
 __all__ = ["read_table", "write_table"]
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+import pandas as pd
 
 from pyro_vae.errors import InputError
 from pyro_vae.run.folder import replace_file
 
 
-def write_table(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path) -> Path:
-    """Writes rows to a file and returns its path.
-
-    Arguments:
-        rows: The rows, each with a value for every column.
-        columns: The columns, in order.
-        path: The file.
-    """
-
-    def write(beside: Path) -> None:
-        with beside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-
-    replace_file(path, write)
+def write_table(table: pd.DataFrame, path: Path) -> Path:
+    """Writes a table to a file and returns its path."""
+    replace_file(path, lambda beside: table.to_csv(beside, index=False, lineterminator="\n"))
     return path
 
 
-def read_table(path: Path, columns: Sequence[str], words: Sequence[str]) -> list[dict[str, Any]]:
-    """Reads the rows of a file, none where there is no file.
+def read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
+    """Reads a table, one without rows where there is no file.
 
     Arguments:
         path: The file.
-        columns: The columns that it must have.
-        words: Those that are words; the others are numbers.
+        columns: The types of its columns, in order.
 
     Raises:
         InputError: If it is damaged.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            found = csv.DictReader(file)
-            if list(found.fieldnames or ()) != list(columns):
-                raise ValueError(f"its columns are not {', '.join(columns)}")
-            return [{key: row[key] if key in words else float(row[key]) for key in columns} for row in found]
+        # As text first: what is empty or no number is then refused, and a number is read to its last digit.
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if list(table) != list(columns) or not isinstance(table.index, pd.RangeIndex):
+            raise ValueError(f"its columns are not {', '.join(columns)}")
+        return table.astype(columns)
     except FileNotFoundError:
-        return []
-    except (OSError, ValueError, TypeError) as error:
+        return pd.DataFrame(columns=list(columns)).astype(columns)
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} is damaged: {error}") from error

@@ -7,8 +7,10 @@ from functools import partial
 import pytest
 
 from pyro_vae.errors import InputError, Interrupted
-from pyro_vae.paper.grid import Cell, train_all
-from pyro_vae.paper.workers import Local, OnRay
+from pyro_vae.paper.cells import Cell
+from pyro_vae.paper.grid import Grid
+from pyro_vae.paper.on_ray import OnRay
+from pyro_vae.paper.workers import Local
 from pyro_vae.run.folder import read_metrics
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
@@ -48,7 +50,7 @@ def _wait(ready):
 def test_a_grid_survives_the_loss_of_a_node(cluster, tmp_path, capfd):
     workers = OnRay(cluster.address)
     ended = []
-    grid = threading.Thread(target=lambda: ended.append(train_all(CELLS, 60_000, tmp_path / "ray", workers=workers)))
+    grid = threading.Thread(target=lambda: ended.append(Grid(tmp_path, 40_000, workers).train(CELLS, "ray")))
     grid.start()
     folders = [tmp_path / "ray" / cell.name(0.1) for cell in CELLS]
     _wait(lambda: all((path / "checkpoint.pt").exists() and len(read_metrics(path)) > 6 for path in folders))
@@ -59,13 +61,13 @@ def test_a_grid_survives_the_loss_of_a_node(cluster, tmp_path, capfd):
     assert capfd.readouterr().err.count("it goes on from its last checkpoint") == 1
     logs = [path.with_name(f"{path.name}.log").read_text() for path in folders]
     assert [log.count("   1,000 samples") for log in logs] == [1, 1]  # none of them began anew
-    local, _ = train_all(CELLS, 60_000, tmp_path / "local", workers=Local(2))
+    local, _ = Grid(tmp_path, 40_000, Local(2)).train(CELLS, "local")
     assert _curves(found) == _curves(local)
 
 
 def test_what_fails_on_a_worker_is_reported(cluster, tmp_path):
     bad = Cell("digits", 2, "aevb", 1, ("--batch", "100000"), step_sizes=(0.1,))
-    found, failures = train_all([bad], 2500, tmp_path, workers=OnRay(cluster.address))
+    found, failures = Grid(tmp_path, 2500, OnRay(cluster.address)).train([bad], "runs")
     assert found == {}
     assert "--batch 100000 is more than the" in failures[bad]
 
@@ -73,13 +75,13 @@ def test_what_fails_on_a_worker_is_reported(cluster, tmp_path):
 def test_a_signal_ends_tasks_after_checkpoints(cluster, tmp_path, monkeypatch):
     signals: list[int] = []
     monkeypatch.setattr("pyro_vae.paper.grid.collected", partial(_Given, signals))
-    folder = tmp_path / CELLS[0].name(0.1)
+    folder = tmp_path / "runs" / CELLS[0].name(0.1)
     watch = threading.Thread(
         target=lambda: (_wait(lambda: (folder / "checkpoint.pt").exists()), time.sleep(1), signals.append(15))
     )
     watch.start()
     with pytest.raises(Interrupted):
-        train_all(CELLS[:1], 10**9, tmp_path, workers=OnRay(cluster.address))
+        Grid(tmp_path, 10**9, OnRay(cluster.address)).train(CELLS[:1], "runs")
     assert "interrupted: go on by --resume" in folder.with_name(f"{folder.name}.log").read_text()
 
 
@@ -101,17 +103,3 @@ def test_a_cluster_that_cannot_take_the_runs_is_refused(cluster, monkeypatch):
         OnRay(cluster.address, cpus=99)
     with pytest.raises(InputError, match=r"--gpus 1.5 is not possible: give a share of one GPU, or a whole number"):
         OnRay(cluster.address, gpus=1.5)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--cpus", "2"), "--cpus and --gpus are for runs on Ray: give --ray as well, or --jobs alone"),
-        (("--ray", "local", "--jobs", "2"), "--jobs 2 means nothing on Ray: give --cpus, the cores of each run"),
-        (("--ray", "127.0.0.1:1"), "--ray 127.0.0.1:1 does not answer: start it by `ray start`"),
-    ],
-)
-def test_wrong_input_is_answered_in_one_line(cli, arguments, message):
-    result = cli("paper", "figure4", *arguments)
-    assert (result.status, result.err.count("\n")) == (2, 1)
-    assert message in result.err
