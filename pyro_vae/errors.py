@@ -1,9 +1,11 @@
 """What can go wrong, by who can mend it. The command line turns each kind into its exit status."""
 
-__all__ = ["InputError", "Interrupted", "RunError", "require_whole"]
+__all__ = ["Count", "InputError", "Interrupted", "Range", "RunError", "reason", "require_whole"]
 
+import math
+from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Annotated, Any
 
 
 class InputError(ValueError):
@@ -34,3 +36,44 @@ def require_whole(name: str, value: Any, least: int = 1) -> None:
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
         raise InputError(f"{name} {value} is not possible: give a whole number from {least} on")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which numbers a part's argument may be, as a mark of its annotation: `levels: Annotated[int, Range(2)] = 256`.
+
+    Arguments:
+        least: The least of them.
+        most: The greatest.
+        above: What they must exceed.
+    """
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: float | None = None
+
+    def __contains__(self, number: float) -> bool:
+        return self.least <= number <= self.most and (self.above is None or number > self.above)
+
+    def __str__(self) -> str:
+        """Returns what to say after "a number"."""
+        bounds = [
+            f"above {self.above:g}" if self.above is not None else "",
+            f"of at least {self.least:g}" if self.least > -math.inf else "",
+            f"of at most {self.most:g}" if self.most < math.inf else "",
+        ]
+        return " and ".join(bound for bound in bounds if bound)
+
+
+Count = Annotated[int, Range(1)]
+"""A number of things of which there is one at least."""
+
+
+def reason(error: BaseException) -> str:
+    """Tells an error in one line: its class and what it says, as far as it can be asked."""
+    try:
+        said = " ".join(str(error).split())[:300]
+    except Exception:  # the class is a user's
+        said = ""
+    name = type.__dict__["__name__"].__get__(type(error))
+    return f"{name}: {said}" if said else name
