@@ -73,7 +73,7 @@ def reason(error: BaseException) -> str:
     """Tells an error in one line: its class and what it says, as far as it can be asked."""
     try:
         said = " ".join(str(error).split())[:300]
-    except Exception:  # the class is a user's
+    except BaseException:  # the class is a user's
         said = ""
     name = type.__dict__["__name__"].__get__(type(error))
     return f"{name}: {said}" if said else name
