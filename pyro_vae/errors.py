@@ -46,11 +46,13 @@ class Range:
         least: The least of them.
         most: The greatest.
         above: What they must exceed.
+        finite: Whether they are finite. So are those without a range, if the argument's default is.
     """
 
     least: float = -math.inf
     most: float = math.inf
     above: float | None = None
+    finite: bool = True
 
     def __contains__(self, number: float) -> bool:
         return self.least <= number <= self.most and (self.above is None or number > self.above)

@@ -11,6 +11,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from inspect import Parameter
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -25,7 +26,7 @@ _SEQUENCES = (list, tuple, Sequence)
 
 
 class _NotPossible(Exception):
-    """A value is not what an annotation wants. It says what is wanted."""
+    """A value is not what an annotation wants."""
 
 
 def parameters(part: Part) -> Mapping[str, Parameter]:
@@ -67,7 +68,8 @@ def checked(part: Part, given: Sequence[Any], named: Mapping[str, Any], flags: M
         default = own[name].default
         try:
             values[name] = _fitted(_annotation(own[name], scope), value, default)
-        except _NotPossible as wanted:
+        except _NotPossible:
+            wanted = _wanted(_annotation(own[name], scope))
             flag = flags.get(name, f"--{name.replace('_', '-')}")
             usual = "" if default is Parameter.empty else f" (default {_shown(default)})"
             raise InputError(f"{flag} {_shown(value)} is not possible: give {wanted}{usual}") from None
@@ -97,54 +99,44 @@ def _annotation(parameter: Parameter, scope: dict[str, Any]) -> Any:
 
 
 def _fitted(annotation: Any, value: Any, default: Any) -> Any:
-    """Returns a value as an annotation wants it."""
+    """Returns a value as an annotation wants it; the default tells whether a number may be infinite."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        value = _fitted(inner[0], value, default)
-        for mark in inner[1:]:
-            if isinstance(mark, Range) and not _all_in(mark, value):
-                raise _NotPossible(f"{_wanted(inner[0])} {mark}")
+        ranges = [mark for mark in inner[1:] if isinstance(mark, Range)]
+        value = _fitted(inner[0], value, default if all(mark.finite for mark in ranges) else math.inf)
+        if not all(_all_in(mark, value) for mark in ranges):
+            raise _NotPossible
         return value
     if origin in (Union, UnionType):
-        return _either(inner, value, default, _wanted(annotation))
+        return _either(inner, value, default)
     if origin is Literal:
         if not any(type(value) is type(choice) and value == choice for choice in inner):
-            raise _NotPossible(_wanted(annotation))
+            raise _NotPossible
         return value
     if (origin or annotation) in _SEQUENCES:
-        return _elements(origin or annotation, inner, value, default, _wanted(annotation))
+        return _elements(origin or annotation, inner, value, default)
     fit = _FITS.get(annotation) if isinstance(annotation, type) else None
-    if fit is None:
-        return value
-    try:
-        return fit(value, default)
-    except _NotPossible:
-        raise _NotPossible(_wanted(annotation)) from None
+    return fit(value, default) if fit else value
 
 
-def _either(members: Sequence[Any], value: Any, default: Any, wanted: str) -> Any:
+def _either(members: Sequence[Any], value: Any, default: Any) -> Any:
     """Fits one of several annotations: the one of the value's own type before those that it can be turned into."""
     for member in sorted(members, key=lambda member: type(value) is not member):
-        try:
+        with suppress(_NotPossible):
             return _fitted(member, value, default)
-        except _NotPossible as refusal:
-            if len([each for each in members if each is not NoneType]) == 1 and member is not NoneType:
-                wanted = str(refusal)
-    raise _NotPossible(wanted)
+    raise _NotPossible
 
 
-def _elements(kind: Any, inner: tuple[Any, ...], value: Any, default: Any, wanted: str) -> Any:
+def _elements(kind: Any, inner: tuple[Any, ...], value: Any, default: Any) -> Any:
+    """Fits the elements of a list."""
     if not isinstance(value, list | tuple):
-        raise _NotPossible(wanted)
-    several = kind is not tuple or (len(inner) == 2 and inner[1] is Ellipsis)
-    if inner and not several and len(value) != len(inner):
-        raise _NotPossible(wanted)
-    wants = [inner[0] if several else each for each in (value if several else inner)] if inner else [Any] * len(value)
-    usual = default if isinstance(default, list | tuple) else ()
-    try:
-        fitted = [_fitted(want, element, usual) for want, element in zip(wants, value, strict=True)]
-    except _NotPossible:
-        raise _NotPossible(wanted) from None
+        raise _NotPossible
+    each = not inner or kind is not tuple or inner[1:] == (...,)
+    wants = ([inner[0]] if inner else [Any]) * len(value) if each else [*inner]
+    if len(wants) != len(value):
+        raise _NotPossible
+    usual = default if isinstance(default, list | tuple) and len(default) == len(value) else [None] * len(value)
+    fitted = [_fitted(*element) for element in zip(wants, value, usual, strict=True)]
     return tuple(fitted) if kind is tuple else fitted
 
 
@@ -162,8 +154,8 @@ def _float(value: Any, default: Any) -> float:
         number = float(value)
     except (OverflowError, ValueError):
         raise _NotPossible from None
-    usual = default if isinstance(default, list | tuple) else (default,)
-    if not math.isfinite(number) and not any(isinstance(each, float) and not math.isfinite(each) for each in usual):
+    usual = isinstance(default, float) and not math.isfinite(default)
+    if not math.isfinite(number) and (not usual or math.isnan(number) > math.isnan(default)):
         raise _NotPossible
     return number
 
@@ -186,7 +178,7 @@ _FITS: dict[Any, Callable[[Any, Any], Any]] = {
 }
 _WORDS = {
     int: "a whole number",
-    float: "a number",
+    float: "a finite number",
     bool: "true or false",
     str: "text",
     NoneType: "nothing",
@@ -198,10 +190,11 @@ def _wanted(annotation: Any) -> str:
     """Says what an annotation wants."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        marks = [str(mark) for mark in inner[1:] if isinstance(mark, Range)]
-        return " ".join([_wanted(inner[0]), *marks])
+        ranges = [mark for mark in inner[1:] if isinstance(mark, Range)]
+        said = " ".join([_wanted(inner[0]), *map(str, ranges)])
+        return said if all(mark.finite for mark in ranges) else said.replace("finite ", "")
     if origin in (Union, UnionType):
-        return " or ".join(_wanted(member) for member in inner)
+        return " or ".join(_wanted(member) for member in inner if member is not NoneType)
     if origin is Literal:
         return " or ".join(_shown(choice) for choice in inner)
     if (origin or annotation) in _SEQUENCES:
