@@ -508,7 +508,7 @@ def _array(name, array):
             "--set model.hidden -3 is not possible: give a whole number of at least 1 (default 500)",
         ),
         (("train", "--set", "inference.kl=analytic"), "--set inference.kl is a setting of every run: give --kl"),
-        (("train", "--set", "inference.weight_prior=0"), "weight_prior 0 is not possible: give a standard deviation"),
+        (("train", "--set", "inference.weight_prior=0"), "weight_prior 0"),
         (("train", "--set", "inference.weight_prior=nan"), "weight_prior nan is not possible"),
         (("train", "--set", "inference.weight_prior=abc"), "weight_prior abc is not possible"),
         (("train", "--set", "model.hidden=0"), "--set model.hidden 0 is not possible"),

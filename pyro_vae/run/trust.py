@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, RunError
 from pyro_vae.run import parts
 from pyro_vae.run.folder import replace_file
 from pyro_vae.run.settings import PARTS, Settings
@@ -46,10 +46,17 @@ def contents(settings: Settings) -> dict[str, bytes]:
 
 
 def copy(files: Mapping[str, bytes], folder: Path) -> None:
-    """Copies the user's files into a run folder."""
+    """Copies the user's files into a run folder.
+
+    Raises:
+        RunError: If one cannot be written.
+    """
     for place, content in files.items():
         path = folder / "parts" / place
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{path.parent} cannot be written: {error.strerror}") from error
         replace_file(path, lambda beside, content=content: beside.write_bytes(content))  # type: ignore[misc]
 
 
