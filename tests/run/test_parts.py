@@ -171,7 +171,7 @@ def __getattr__(name):
 PIECES = (
     "None", "0", "1/0", "(", ")", ":", "\n", "\n    ", "\0", "\udcff", "raise SystemExit", "raise BaseException",
     "__all__ = 1", "import nothing", "from . import blocks", "from .. import x", "yield", "return",
-    "exit()", "self.__class__ = int", "globals().clear()", "Own = 1", "@staticmethod", "class Own: ...", "del Own", "**", "*",
+    "exit()", "self.__class__ = int", "globals().clear()", "Own = 1", "@staticmethod", "del Own", "**",
 )  # fmt: skip
 VALUES = (
     None,
