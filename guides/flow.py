@@ -10,8 +10,9 @@ import pyro.distributions as dist
 import zuko
 from torch import Tensor
 
+from pyro_vae.errors import Count
 from pyro_vae.flows import Flow
-from pyro_vae.networks import hidden_layer
+from pyro_vae.networks import Activation, hidden_layer
 
 from .base import Guide
 
@@ -36,10 +37,10 @@ class FlowGuide(Guide):
         self,
         features: int,
         latent: int,
-        hidden: int = 500,
-        depth: int = 1,
-        activation: str = "tanh",
-        transforms: int = 4,
+        hidden: Count = 500,
+        depth: Count = 1,
+        activation: Activation = "tanh",
+        transforms: Count = 4,
     ) -> None:
         super().__init__()
         self.hidden = hidden_layer(features, hidden, depth, activation)

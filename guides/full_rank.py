@@ -14,7 +14,8 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import constraints, transform_to
 
-from pyro_vae.networks import hidden_layer, linear
+from pyro_vae.errors import Count
+from pyro_vae.networks import Activation, hidden_layer, linear
 
 from .base import Guide
 
@@ -38,9 +39,9 @@ class FullRankGuide(Guide):
         self,
         features: int,
         latent: int,
-        hidden: int = 500,
-        depth: int = 1,
-        activation: str = "tanh",
+        hidden: Count = 500,
+        depth: Count = 1,
+        activation: Activation = "tanh",
         log_variance_factor: float = 1.0,
     ) -> None:
         super().__init__()

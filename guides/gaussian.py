@@ -9,7 +9,8 @@ __all__ = ["GaussianGuide"]
 import pyro.distributions as dist
 from torch import Tensor
 
-from pyro_vae.networks import hidden_layer, linear
+from pyro_vae.errors import Count
+from pyro_vae.networks import Activation, hidden_layer, linear
 
 from .base import Guide
 
@@ -31,9 +32,9 @@ class GaussianGuide(Guide):
         self,
         features: int,
         latent: int,
-        hidden: int = 500,
-        depth: int = 1,
-        activation: str = "tanh",
+        hidden: Count = 500,
+        depth: Count = 1,
+        activation: Activation = "tanh",
         log_variance_factor: float = 1.0,
     ) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ __all__ = ["AEVB"]
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pyro
 import torch
@@ -26,7 +26,7 @@ from pyro_vae import ranks
 from pyro_vae.checks import check_pair
 from pyro_vae.elbo import ImportanceWeightedELBO
 from pyro_vae.elbo import elbo as bound_of
-from pyro_vae.errors import InputError, require_one_of
+from pyro_vae.errors import Count, InputError, Range, require_one_of
 from pyro_vae.inference.base import MinibatchLearner
 from pyro_vae.sites import evaluation_mode, isolated
 from pyro_vae.split import Split
@@ -69,14 +69,14 @@ class AEVB(MinibatchLearner):
         guide: nn.Module,
         data: Split,
         *,
-        batch: int = 100,
-        step_size: float = 0.02,
+        batch: Count = 100,
+        step_size: Annotated[float, Range(above=0)] = 0.02,
         optimizer: str = "adagrad",
         elbo: Callable[..., ELBO] = Trace_ELBO,
-        kl: str = "sampled",
-        particles: int = 1,
-        objective: str = "elbo",
-        weight_prior: float = 1.0,
+        kl: Literal["sampled", "analytic"] = "sampled",
+        particles: Count = 1,
+        objective: Literal["elbo", "iwae"] = "elbo",
+        weight_prior: Annotated[float, Range(above=0, finite=False)] = 1.0,
         compile: bool = False,
     ) -> None:
         self.model, self.guide, self.data = model, guide, data

@@ -12,6 +12,7 @@ them anew for every datapoint, the variance is larger, and the cost is that of A
 __all__ = ["FullVB"]
 
 from functools import partial
+from typing import Annotated, Literal
 
 import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from pyro_vae.bayesian import BayesianModel
 from pyro_vae.checks import check_pair
 from pyro_vae.elbo import elbo
-from pyro_vae.errors import InputError, require_one_of
+from pyro_vae.errors import Count, InputError, Range, require_one_of
 from pyro_vae.inference.base import MinibatchLearner
 from pyro_vae.sites import evaluation_mode, isolated
 from pyro_vae.split import Split
@@ -59,11 +60,11 @@ class FullVB(MinibatchLearner):
         guide: nn.Module,
         data: Split,
         *,
-        batch: int = 100,
-        step_size: float = 0.02,
+        batch: Count = 100,
+        step_size: Annotated[float, Range(above=0)] = 0.02,
         optimizer: str = "adagrad",
-        kl: str = "sampled",
-        particles: int = 1,
+        kl: Literal["sampled", "analytic"] = "sampled",
+        particles: Count = 1,
         compile: bool = False,
     ) -> None:
         self.model = model if isinstance(model, BayesianModel) else BayesianModel(model)

@@ -9,14 +9,14 @@ The points of the paper's Figure 3 lie on multiples of 15 N.
 
 __all__ = ["MCEM"]
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from pyro_vae import ranks
 from pyro_vae.checks import check_pair
-from pyro_vae.errors import InputError, require_whole
+from pyro_vae.errors import Count, InputError, Range, require_whole
 from pyro_vae.hmc import HMC
 from pyro_vae.log_joint import LogJoint
 from pyro_vae.sites import isolated
@@ -60,13 +60,13 @@ class MCEM:
         guide: None,
         data: Split,
         *,
-        step_size: float = 0.1,
+        step_size: Annotated[float, Range(above=0)] = 0.1,
         optimizer: str = "adagrad",
-        leapfrogs: int = 10,
-        updates: int = 5,
-        block: int | None = None,
+        leapfrogs: Count = 10,
+        updates: Count = 5,
+        block: Count | None = None,
         shared_step: bool = True,
-        weight_prior: float = 1.0,
+        weight_prior: Annotated[float, Range(above=0, finite=False)] = 1.0,
         compile: bool = False,
     ) -> None:
         if data.dynamic:

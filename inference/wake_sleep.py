@@ -11,7 +11,7 @@ With several particles it becomes reweighted wake-sleep (Bornschein & Bengio, 20
 __all__ = ["WakeSleep"]
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pyro import poutine
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pyro_vae import ranks
 from pyro_vae.checks import check_pair
-from pyro_vae.errors import InputError
+from pyro_vae.errors import Count, InputError, Range
 from pyro_vae.sites import joint_log_prob, particle_plate, sample_sites
 from pyro_vae.split import Split
 from pyro_vae.update import Update
@@ -59,16 +59,16 @@ class WakeSleep:
         guide: nn.Module,
         data: Split,
         *,
-        batch: int = 100,
-        step_size: float = 0.02,
+        batch: Count = 100,
+        step_size: Annotated[float, Range(above=0)] = 0.02,
         optimizer: str = "adagrad",
-        particles: int = 1,
-        insomnia: float = 0.0,
-        weight_prior: float = 1.0,
+        particles: Count = 1,
+        insomnia: Annotated[float, Range(0, 1)] = 0.0,
+        weight_prior: Annotated[float, Range(above=0, finite=False)] = 1.0,
         compile: bool = False,
     ) -> None:
         if not 0 <= insomnia <= 1 or (insomnia > 0 and particles == 1):
-            raise InputError(f"insomnia {insomnia} is not possible: give a share of 1, and --particles above 1 with it")
+            raise InputError(f"insomnia {insomnia} must lie in [0, 1], and takes --particles above 1")
         self.rows = ranks.share(batch)
         self.latent = [*check_pair(model, guide, data.first(self.rows))]
         self.model, self.guide, self.data = model, guide, data

@@ -6,11 +6,14 @@ r"""A categorical likelihood: each of the grey levels of a pixel has a probabili
 
 __all__ = ["CategoricalModel"]
 
+from typing import Annotated
+
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from pyro_vae.errors import Count, Range
 from pyro_vae.grey import GreyCategorical
-from pyro_vae.networks import hidden_layer, linear
+from pyro_vae.networks import Activation, hidden_layer, linear
 
 from .base import Model
 
@@ -36,11 +39,11 @@ class CategoricalModel(Model):
         self,
         features: int,
         latent: int,
-        hidden: int = 500,
+        hidden: Count = 500,
         prior: nn.Module | None = None,
-        depth: int = 1,
-        activation: str = "tanh",
-        levels: int = 256,
+        depth: Count = 1,
+        activation: Activation = "tanh",
+        levels: Annotated[int, Range(2)] = 256,
     ) -> None:
         super().__init__(latent, prior)
         self.pixels = (features, levels)

@@ -6,11 +6,14 @@ r"""A discretised logistic likelihood: a probability of the 256 grey levels (Kin
 
 __all__ = ["DiscretizedLogisticModel"]
 
+from typing import Annotated
+
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from pyro_vae.errors import Count, Range
 from pyro_vae.grey import DiscretizedLogistic
-from pyro_vae.networks import hidden_layer, linear
+from pyro_vae.networks import Activation, hidden_layer, linear
 
 from .base import Model
 
@@ -38,11 +41,11 @@ class DiscretizedLogisticModel(Model):
         self,
         features: int,
         latent: int,
-        hidden: int = 500,
+        hidden: Count = 500,
         prior: nn.Module | None = None,
-        depth: int = 1,
-        activation: str = "tanh",
-        levels: int = 256,
+        depth: Count = 1,
+        activation: Activation = "tanh",
+        levels: Annotated[int, Range(2)] = 256,
     ) -> None:
         super().__init__(latent, prior)
         self.levels = levels

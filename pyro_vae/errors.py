@@ -1,13 +1,15 @@
 """What can go wrong, by who can mend it. The command line turns each kind into its exit status."""
 
-__all__ = ["InputError", "Interrupted", "RunError", "reason", "require_one_of", "require_whole"]
+__all__ = ["Count", "InputError", "Interrupted", "Range", "RunError", "reason", "require_one_of", "require_whole"]
 
+import math
 import sysconfig
 import traceback
 from collections.abc import Collection
+from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 _LIBRARY, _NOT_THEIRS = "site-packages", (str(Path(__file__).parent), sysconfig.get_path("stdlib"))
 
@@ -52,11 +54,48 @@ def require_one_of(name: str, value: Any, choices: Collection[str]) -> None:
         raise InputError(f"{name} {value} is unknown: choose from {', '.join(choices)}")
 
 
+@dataclass(frozen=True)
+class Range:
+    """Which numbers a part's argument may be, as a mark of its annotation: `levels: Annotated[int, Range(2)] = 256`.
+
+    Arguments:
+        least: The least of them.
+        most: The greatest.
+        above: What they must exceed.
+        finite: Whether they are finite. So are those without a range, if the argument's default is.
+    """
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: float | None = None
+    finite: bool = True
+
+    def __contains__(self, number: float) -> bool:
+        return self.least <= number <= self.most and (self.above is None or number > self.above)
+
+    def __str__(self) -> str:
+        """Returns what to say after "a number"."""
+        bounds = [
+            f"above {self.above:g}" if self.above is not None else "",
+            f"of at least {self.least:g}" if self.least > -math.inf else "",
+            f"of at most {self.most:g}" if self.most < math.inf else "",
+        ]
+        return " and ".join(bound for bound in bounds if bound)
+
+
+Count = Annotated[int, Range(1)]
+"""A number of things of which there is one at least."""
+
+
 def reason(error: BaseException) -> str:
-    """Tells in one line what went wrong in a user's part: type, message, and the file and line where it did."""
+    """Tells in one line what went wrong in a user's part: class, message, and the file and line where it did."""
     frames = traceback.extract_tb(error.__traceback__)
     # What the user can mend is the last line that is neither ours nor a library's.
     theirs = [frame for frame in frames if not (_LIBRARY in frame.filename or frame.filename.startswith(_NOT_THEIRS))]
-    at = (theirs or frames)[-1:]
-    place = f" ({Path(at[0].filename).name}:{at[0].lineno})" if at else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{place}"
+    place = f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else ""
+    try:
+        said = " ".join(str(error).split())[:300]
+    except BaseException:  # the class is a user's
+        said = ""
+    name = type.__dict__["__name__"].__get__(type(error))
+    return f"{name}: {said}{place}" if said else f"{name}{place}"

@@ -1,19 +1,18 @@
 r"""The paper's networks, one hidden tanh layer (Appendix C), with its initialisation; and deeper ones."""
 
-__all__ = ["hidden_layer", "linear"]
+__all__ = ["Activation", "hidden_layer", "linear"]
+
+from typing import Literal, get_args
 
 from torch import nn
 
 from pyro_vae.errors import InputError, require_whole
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "softplus": nn.Softplus,
-}
+Activation = Literal["tanh", "relu", "elu", "gelu", "silu", "softplus"]
+"""The activations of `hidden_layer`, for the constructors that hand one on."""
+
+_MODULES = (nn.Tanh, nn.ReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus)
+_ACTIVATIONS: dict[str, type[nn.Module]] = dict(zip(get_args(Activation), _MODULES, strict=True))
 
 
 def linear(inputs: int, outputs: int, std: float = 0.01, bias_std: float = 0.01) -> nn.Linear:

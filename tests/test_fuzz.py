@@ -200,8 +200,11 @@ def test_a_whole_number_is_whole_and_inside_or_refused(value, least, most):
     assert number == float(value)
 
 
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
 @often
-@given(st.lists(st.tuples(st.integers(0, 10**12), *[st.floats(allow_nan=False)] * 3), max_size=5))
+@given(st.lists(st.tuples(st.integers(0, 10**12), st.floats(0, 1e9), FINITE, FINITE), min_size=1, max_size=5))
 def test_metrics_are_read_as_they_were_written(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "metrics"
     path.mkdir(exist_ok=True)

@@ -86,7 +86,7 @@ def test_unknown_parts_are_answered_with_the_known():
 @pytest.mark.parametrize(
     ("content", "spec", "message"),
     [
-        (None, "my.py", "my.py is not there"),
+        (None, "my.py", "my.py cannot be read: No such file"),
         ("def (", "my.py", "cannot be imported: SyntaxError"),
         ("import nothing_of_the_kind", "my.py", "cannot be imported: ModuleNotFoundError"),
         ("x = 1", "my.py", "my.py has no public class"),

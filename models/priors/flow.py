@@ -6,6 +6,7 @@ import pyro.distributions as dist
 import zuko
 from torch import nn
 
+from pyro_vae.errors import Count
 from pyro_vae.flows import Flow
 
 
@@ -21,7 +22,7 @@ class FlowPrior(nn.Module):
         hidden: The number of units in the two hidden layers of each.
     """
 
-    def __init__(self, latent: int, transforms: int = 3, hidden: int = 64) -> None:
+    def __init__(self, latent: int, transforms: Count = 3, hidden: Count = 64) -> None:
         super().__init__()
         self.flow = zuko.flows.MAF(latent, transforms=transforms, hidden_features=(hidden, hidden))
 

@@ -5,9 +5,13 @@ r"""Independent Laplace variables: sparser than the normal prior.
 
 __all__ = ["LaplacePrior"]
 
+from typing import Annotated
+
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+
+from pyro_vae.errors import Range
 
 
 class LaplacePrior(nn.Module):
@@ -23,7 +27,7 @@ class LaplacePrior(nn.Module):
     zero: Tensor
     scale: Tensor
 
-    def __init__(self, latent: int, scale: float = 1.0) -> None:
+    def __init__(self, latent: int, scale: Annotated[float, Range(above=0)] = 1.0) -> None:
         super().__init__()
         self.register_buffer("zero", torch.zeros(latent), persistent=False)
         self.register_buffer("scale", torch.full((latent,), float(scale)), persistent=False)

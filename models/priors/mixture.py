@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import nn
 
-from pyro_vae.errors import require_whole
+from pyro_vae.errors import Count
 
 
 class MixturePrior(nn.Module):
@@ -21,14 +21,10 @@ class MixturePrior(nn.Module):
     Arguments:
         latent: The number of latent variables.
         components: The number of parts.
-
-    Raises:
-        InputError: If there are no parts.
     """
 
-    def __init__(self, latent: int, components: int = 10) -> None:
+    def __init__(self, latent: int, components: Count = 10) -> None:
         super().__init__()
-        require_whole("components", components)
         self.logits = nn.Parameter(torch.zeros(components))
         self.mean = nn.Parameter(torch.randn(components, latent))
         self.log_scale = nn.Parameter(torch.zeros(components, latent))

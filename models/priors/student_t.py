@@ -6,12 +6,13 @@ r"""Independent Student-t variables: heavier tails than the normal prior.
 __all__ = ["StudentTPrior"]
 
 import math
+from typing import Annotated
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_vae.errors import InputError
+from pyro_vae.errors import Range
 
 
 class StudentTPrior(nn.Module):
@@ -20,17 +21,12 @@ class StudentTPrior(nn.Module):
     Arguments:
         latent: The number of latent variables.
         df: The degrees of freedom :math:`\nu` to start from. They are learnt, and stay above 1, where there is a mean.
-
-    Raises:
-        InputError: If the degrees of freedom are not above 1.
     """
 
     zero: Tensor
 
-    def __init__(self, latent: int, df: float = 5.0) -> None:
+    def __init__(self, latent: int, df: Annotated[float, Range(above=1)] = 5.0) -> None:
         super().__init__()
-        if not 1 < df < math.inf:
-            raise InputError(f"df {df} is not possible: give degrees of freedom above 1")
         self.register_buffer("zero", torch.zeros(latent), persistent=False)
         self.log_excess = nn.Parameter(torch.full((latent,), math.log(df - 1)))
 

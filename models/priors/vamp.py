@@ -13,7 +13,7 @@ import pyro.distributions as dist
 import torch
 from torch import nn
 
-from pyro_vae.errors import InputError, require_whole
+from pyro_vae.errors import Count, InputError
 
 
 class VampPrior(nn.Module):
@@ -34,12 +34,11 @@ class VampPrior(nn.Module):
         components: The number of pseudo-inputs K.
 
     Raises:
-        InputError: If the guide has no such method, or there are no pseudo-inputs.
+        InputError: If the guide has no such method.
     """
 
-    def __init__(self, latent: int, features: int, guide: nn.Module, components: int = 50) -> None:
+    def __init__(self, latent: int, features: int, guide: nn.Module, components: Count = 50) -> None:
         super().__init__()
-        require_whole("components", components)
         if not hasattr(guide, "posterior"):
             raise InputError(f"--prior vamp needs a guide with a method posterior(x): {type(guide).__name__} has none")
         self._guide: tuple[Any] = (guide,)  # in a tuple, torch does not see a submodule

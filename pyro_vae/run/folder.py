@@ -11,6 +11,7 @@ __all__ = [
     "read_weights",
     "replace_file",
     "require_free",
+    "require_savable",
     "sweep",
     "write_checkpoint",
     "write_metrics",
@@ -20,10 +21,11 @@ __all__ = [
 
 import csv
 import io
+import json
 import os
 import shutil
-import stat
 import tomllib
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -32,12 +34,14 @@ from typing import Any
 
 import tomli_w
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from pyro_vae.errors import InputError, RunError
+from pyro_vae.files import read_regular
 from pyro_vae.run.settings import PARTS
+from pyro_vae.run.stored import METRICS, metrics_row, require_checkpoint, require_fit, require_savable
 
 FORMAT = 1
 FILES = ("run.toml", "metrics.csv", "weights.safetensors", "checkpoint.pt")
@@ -45,10 +49,11 @@ PICTURES = ("curve.png", "samples.png", "reconstructions.png", "manifold.png")
 REPORT = "report.html"
 ANALYSIS = "analysis"
 ANALYSES = tuple(f"{ANALYSIS}/{name}" for name in ("draws.nc", "summary.json", "datapoints.csv", "latents.csv"))
-METRICS = ("samples", "seconds", "train_bound", "test_bound")
 
 # A run has a few dozen settings and evaluations; what is longer was not written here.
 _LONGEST_TEXT = 2**24
+# What of `weights.safetensors` is no tensor.
+_EXTRA = "extra_state"
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
@@ -86,19 +91,15 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def _read_text(path: Path) -> str:
+    return read_regular(path, _LONGEST_TEXT).decode()
+
+
 def _require_file(path: Path) -> None:
     """Checks that a file is there, and is one: a pipe in a folder from elsewhere would never end."""
-    if not stat.S_ISREG(path.stat().st_mode):
+    if not path.is_file():
+        path.stat()  # tells that it is missing, or may not be looked at
         raise OSError(None, "it is no regular file")
-
-
-def _read_text(path: Path) -> str:
-    _require_file(path)
-    with path.open("rb") as file:
-        content = file.read(_LONGEST_TEXT + 1)
-    if len(content) > _LONGEST_TEXT:
-        raise ValueError(f"it is longer than {_LONGEST_TEXT >> 20} MiB")
-    return content.decode()
 
 
 def require_free(folder: Path, overwrite: bool) -> None:
@@ -135,12 +136,29 @@ def create(folder: Path) -> None:
         # `run.toml` goes last, when another one takes its place: without it, this would be no run folder.
         for name in (*FILES[1:], *PICTURES, REPORT, *(f"parts/{kind}.py" for kind in PARTS), *ANALYSES):
             (folder / name).unlink(missing_ok=True)
+        for kind in PARTS:
+            _remove_sources(copies / kind)
         shutil.rmtree(analysis / "draws.zarr", ignore_errors=True)
         for path in (copies, analysis):
             with suppress(OSError):  # it is not there, or holds what is not ours
                 path.rmdir()
     except OSError as error:
         raise InputError(f"--out {folder} cannot be written: {error.strerror}") from error
+
+
+def _remove_sources(folder: Path) -> None:
+    """Removes the Python files that a copied part has imported: the next one would take them for its own."""
+    if folder.is_symlink():
+        folder.unlink()
+    for path, folders, names in os.walk(folder, topdown=False):
+        for name in names:
+            if name.endswith(".py"):
+                Path(path, name).unlink()
+        for name in folders:
+            if Path(path, name).is_symlink():
+                Path(path, name).unlink()
+        with suppress(OSError):  # it holds what is not ours
+            Path(path).rmdir()
 
 
 def sweep(folder: Path) -> None:
@@ -189,48 +207,62 @@ def write_metrics(folder: Path, rows: Sequence[Sequence[float]]) -> None:
 
 
 def read_metrics(folder: Path) -> list[list[float]]:
-    """Reads the rows of `metrics.csv`.
+    """Reads the rows of `metrics.csv`, of which there is one at least.
 
     Raises:
-        InputError: If the file is missing or damaged.
+        InputError: If the file is missing or damaged, or the run was killed before its first evaluation.
     """
     path = folder / "metrics.csv"
     try:
-        rows = list(csv.reader(io.StringIO(_read_text(path), newline="")))[1:]
-        if any(len(row) != len(METRICS) for row in rows):
-            raise ValueError(f"its rows must have {len(METRICS)} columns")
-        return [[int(samples), *map(float, values)] for samples, *values in rows]
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+        header, *rows = [*csv.reader(io.StringIO(_read_text(path), newline=""))] or [[]]
+        if header != [*METRICS]:
+            raise ValueError(f"its first row must be {','.join(METRICS)}")
+        metrics = [metrics_row(row) for row in rows]
+    except (OSError, ValueError, OverflowError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not metrics:
+        raise InputError(f"{path} holds no evaluation: go on with the run by --resume, or train it anew by --overwrite")
+    return metrics
 
 
 def write_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
-    """Writes `weights.safetensors`, with the names `model.*` and `guide.*`."""
-    tensors = {
-        f"{part}.{name}": value.clone().contiguous()  # tied weights are saved twice: the format shares none
-        for part, module in modules.items()
-        for name, value in module.state_dict().items()
-    }
-    replace_file(folder / "weights.safetensors", lambda path: path.write_bytes(save(tensors)))
+    """Writes `weights.safetensors`, with the names `model.*` and `guide.*`.
+
+    What is no tensor, `get_extra_state` that is, goes into its metadata as JSON.
+    """
+    state = {f"{part}.{name}": v for part, module in modules.items() for name, v in module.state_dict().items()}
+    # Tied weights are saved twice: the format shares none.
+    tensors = {name: value.clone().contiguous() for name, value in state.items() if isinstance(value, Tensor)}
+    extra = {name: value for name, value in state.items() if name not in tensors}
+    metadata = {_EXTRA: json.dumps(extra)} if extra else None
+    replace_file(folder / "weights.safetensors", lambda path: path.write_bytes(save(tensors, metadata)))
 
 
 def read_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
     """Reads `weights.safetensors` into modules.
 
     Raises:
-        InputError: If the file is missing, damaged or of other modules.
+        InputError: If the file is missing, damaged or of other modules, or holds numbers that are not finite.
     """
     path = folder / "weights.safetensors"
     try:
         _require_file(path)
-        tensors = load_file(path)
-        for part, module in modules.items():
-            prefix = part + "."
-            own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        with safe_open(path, framework="pt") as file:
+            state: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            extra = json.loads((file.metadata() or {}).get(_EXTRA, "{}"))
+        if not isinstance(extra, dict):
+            raise ValueError(f"its {_EXTRA} is no table")
+        state |= extra
+        wanted = {f"{part}.": module for part, module in modules.items()}
+        if other := [name for name in state if not name.startswith(tuple(wanted))]:
+            raise ValueError(f"{other[0]} is none of the run's")
+        for prefix, module in wanted.items():
+            own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            require_fit(module, own)
             module.load_state_dict(own)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} cannot be read: {reason}") from error
+    except Exception as error:  # a user's module may refuse in any way what it is given
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path} cannot be read: {why}") from error
 
 
 def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
@@ -244,7 +276,7 @@ def read_checkpoint(folder: Path, device: torch.device) -> dict[str, Any]:
     """Reads `checkpoint.pt` as data: a pickle with code in it is refused, and so is one that promises more than it has.
 
     Raises:
-        InputError: If the file is missing or damaged.
+        InputError: If the file is missing or damaged, or holds what no run has written.
     """
     path = folder / "checkpoint.pt"
     try:
@@ -253,12 +285,19 @@ def read_checkpoint(folder: Path, device: torch.device) -> dict[str, Any]:
             # torch compresses nothing.
             if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
                 raise ValueError("its parts are larger than the file")
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+            if any(entry.filename.endswith("/constants.pkl") for entry in archive.infolist()):
+                raise ValueError("it is a TorchScript archive")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of kinds of tensors that are refused below
+            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, dict) or not isinstance(state.get("format"), int) or state["format"] != FORMAT:
+            raise InputError(f"{path} is no checkpoint of format {FORMAT}: train the run anew")
+        require_checkpoint(state)
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: train the run anew by --overwrite") from error
     except Exception as error:  # there is no end to what a damaged or hostile file may lead to
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{path} cannot be read: {reason}") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise InputError(f"{path} is no checkpoint of format {FORMAT}: train the run anew")
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path} cannot be read: {why}") from error
     return state

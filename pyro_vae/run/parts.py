@@ -2,16 +2,17 @@
 
 __all__ = ["build", "find", "is_file", "names", "split_spec", "takes"]
 
-import inspect
 import pkgutil
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from inspect import Parameter
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from pyro_vae.errors import InputError
+from pyro_vae.run.arguments import checked, parameters
+from pyro_vae.run.user_code import guarded, is_user_code, load
 
 _SHELVES = {
     "model": "pyro_vae.models",
@@ -47,7 +48,7 @@ def _estimators() -> dict[str, type[Any]]:
     """Pyro's estimators of the bound."""
     from pyro import infer
 
-    found = {name: value for name, value in vars(infer).items() if inspect.isclass(value)}
+    found = {name: value for name, value in vars(infer).items() if isinstance(value, type)}
     return {name: value for name, value in found.items() if issubclass(value, infer.ELBO) and value is not infer.ELBO}
 
 
@@ -58,7 +59,7 @@ def _files(kind: str) -> list[str]:
     )
 
 
-def _on_shelf(kind: str, name: str) -> type[Any]:
+def _on_shelf(kind: str, name: str) -> Any:
     return _part(import_module(f"{_SHELVES[kind]}.{name}"), name)
 
 
@@ -75,8 +76,8 @@ def split_spec(spec: str) -> tuple[Path, str]:
     return Path(path), name
 
 
-def find(kind: str, spec: str) -> type[Any]:
-    """Finds the class of a part.
+def find(kind: str, spec: str) -> Any:
+    """Finds a part: what it is built by, a class.
 
     Arguments:
         kind: One of those of `names`.
@@ -87,9 +88,10 @@ def find(kind: str, spec: str) -> type[Any]:
     """
     if is_file(spec):
         path, name = split_spec(spec)
-        part = _part(_load(path, kind), str(path), name)
-        if not hasattr(part, _METHODS[kind]):
-            raise InputError(f"--{kind} {spec} is no {kind}: give its class {part.__name__} a method {_METHODS[kind]}")
+        module = load(path, f"--{kind}")
+        with guarded(f"--{kind} {spec} cannot be used"):
+            part = _part(module, str(path), name)
+            _require_kind(kind, spec, part)
         return part
     if kind == "elbo" and spec in (known := _estimators()):
         return known[spec]
@@ -99,45 +101,66 @@ def find(kind: str, spec: str) -> type[Any]:
     return part
 
 
-def _load(path: Path, kind: str) -> ModuleType:
-    if not path.is_file():
-        raise InputError(f"--{kind} {path} is not there: give the path of a Python file")
-    module = ModuleType(f"pyro_vae_user_{kind}_{path.stem}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses and pickles look their module up
-    try:
-        # What runs is what can be read: Python's own import would take a compiled file from beside it.
-        exec(compile(path.read_bytes(), path, "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:
-        raise InputError(f"--{kind} {path} cannot be imported: {type(error).__name__}: {error}") from error
-    return module
-
-
-def _part(module: ModuleType, where: str, name: str = "") -> type[Any]:
-    public = getattr(module, "__all__", [n for n in vars(module) if not n.startswith("_")])
-    classes = {
-        n: value
-        for n in public
-        if inspect.isclass(value := getattr(module, n, None)) and value.__module__ == module.__name__
-    }
-    if name in classes:
-        return classes[name]
-    if not classes:
+def _part(module: ModuleType, where: str, name: str = "") -> Any:
+    """The part of a file: its one public class, or the one that is named."""
+    found = _classes(module, where)
+    if name in found:
+        return found[name]
+    if name and isinstance(vars(module).get(name), FunctionType):
+        raise InputError(f"{where}:{name} is a function: write a class of torch.nn.Module with it as its forward")
+    if not found:
         raise InputError(f"{where} has no public class: write one")
     if name:
-        raise InputError(f"{where} has no class {name}: it has {', '.join(classes)}")
-    if len(classes) > 1:
-        raise InputError(f"{where} has several classes: say which, {' or '.join(f'{where}:{n}' for n in classes)}")
-    return next(iter(classes.values()))
+        raise InputError(f"{where} has no class {name}: it has {', '.join(found)}")
+    if len(found) > 1:
+        raise InputError(f"{where} has several classes: say which, {' or '.join(f'{where}:{n}' for n in found)}")
+    return next(iter(found.values()))
 
 
-def takes(part: type[Any], name: str) -> bool:
+def _classes(module: ModuleType, where: str) -> dict[str, Any]:
+    """The public classes of a file by their names. What `__all__` lists may also come from the file's neighbours."""
+    every = vars(module)  # and not what a `__getattr__` in it makes up
+    listed = every.get("__all__", missing := object())
+    if listed is missing:
+        names = [name for name in every if not name.startswith("_")]
+    else:
+        if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
+            raise InputError(f"{where} has an __all__ that is no list of names: write __all__ = ['CLASS']")
+        if unknown := [name for name in listed if name not in every]:
+            raise InputError(f"{where} lists {unknown[0]} in __all__ and has nothing of that name: take it out")
+        names = [*listed]
+    # The class of a value is asked, and not the value, which may answer with anything.
+    classes = {name: every[name] for name in names if issubclass(type(every[name]), type)}
+    return {
+        name: value
+        for name, value in classes.items()
+        if value.__module__ == module.__name__ or (listed is not missing and is_user_code(value.__module__))
+    }
+
+
+def _require_kind(kind: str, spec: str, part: Any) -> None:
+    method = _METHODS[kind]
+    if not hasattr(part, method):
+        name = part.__name__
+        if kind in ("model", "guide") and hasattr(part, "model") and hasattr(part, "guide"):
+            raise InputError(
+                f"--{kind} {spec} is a class with the methods model and guide: write a class of torch.nn.Module for "
+                "each of them, with the method forward"
+            )
+        raise InputError(f"--{kind} {spec} is no {kind}: give its class {name} a method {method}")
+    # The engine asks a part for attributes that it need not have.
+    if hasattr(part, "_an_attribute_that_no_part_has"):
+        raise InputError(f"--{kind} {spec} has a metaclass that makes attributes up: leave it out")
+
+
+def takes(part: Callable[..., Any], name: str) -> bool:
     """Whether the constructor of a part takes an argument of this name."""
-    parameters = inspect.signature(part).parameters
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    own = parameters(part)
+    by_name = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    return (name in own and own[name].kind in by_name) or any(p.kind is p.VAR_KEYWORD for p in own.values())
 
 
-def build(kind: str, part: type[Any], *given: Any, own: Mapping[str, Any] | None = None, **shared: Any) -> Any:
+def build(kind: str, part: Callable[..., Any], *given: Any, own: Mapping[str, Any] | None = None, **shared: Any) -> Any:
     """Builds a part.
 
     Arguments:
@@ -148,17 +171,20 @@ def build(kind: str, part: type[Any], *given: Any, own: Mapping[str, Any] | None
         shared: Arguments that the caller gives.
 
     Raises:
-        InputError: If the class does not take an argument of the user's, or cannot be built from them.
+        InputError: If the class does not take an argument of the user's, or one is not what its annotation says (see
+            `pyro_vae.run.arguments`), or it cannot be built from them.
     """
     own = own or {}
+    name = part.__name__
     for key in own:
         if not takes(part, key):
-            options = ", ".join(list(inspect.signature(part).parameters)[len(given) :]) or "none"
-            raise InputError(f"--set {kind}.{key} is unknown: {part.__name__} takes {options}")
-    try:
-        return part(*given, **{**shared, **own})
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{kind} {part.__name__} cannot be built: {type(error).__name__}: {reason}") from error
+            options = ", ".join([*parameters(part)][len(given) :]) or "none"
+            raise InputError(f"--set {kind}.{key} is unknown: {name} takes {options}")
+        if key in [*parameters(part)][: len(given)]:
+            raise InputError(f"--set {kind}.{key} is not possible: the run itself gives it to {name}, leave it out")
+    with guarded(f"{kind} {name} cannot be built"):
+        named = checked(part, given, {**shared, **own}, {key: f"--set {kind}.{key}" for key in own})
+        built = part(*given, **named)
+        if isinstance(part, type) and not isinstance(built, part):
+            raise InputError(f"{kind} {name} cannot be built: its constructor returns a {type(built).__name__}")
+    return built

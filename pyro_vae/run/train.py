@@ -17,6 +17,7 @@ from pyro_vae.run.prepared import prepare
 from pyro_vae.run.run import Run
 from pyro_vae.run.settings import Settings
 from pyro_vae.run.signals import collected
+from pyro_vae.run.stored import require_fit
 from pyro_vae.run.training import Training
 from pyro_vae.run.trust import contents, copy
 from pyro_vae.run.trust import require as require_trusted
@@ -79,6 +80,7 @@ def train(
     with seeded(start.settings.seed, device), collected() as signals:
         prepared = prepare(start.settings, device, start.path, start.record)
         learner = prepared.learner()
+        folder.require_savable(prepared.modules)
         weighted = weighted_terms(prepared.model, prepared.guide, prepared.dataset.train.first(2))
         run = Run.of(start.path, prepared, metrics=[])
         ranks.largest(0)  # all of them have found the folder as it should be, before one writes in it
@@ -142,6 +144,7 @@ def _restored(run: Run, learner: Learner) -> Clock:
         )
     try:
         for part, module in run.modules.items():
+            require_fit(module, state[part])
             module.load_state_dict(state[part])
             python_state.write(module, state.get("python", {}).get(part, ()))
         learner.load_state_dict(state["learner"])

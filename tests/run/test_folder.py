@@ -209,6 +209,22 @@ def test_overwriting_removes_copies_but_nothing_else_beside_them(tmp_path):
     assert (mine / "model.py").exists()
 
 
+def test_overwriting_removes_what_a_copy_has_imported(tmp_path):
+    """The next copy would take it for its own."""
+    run, mine = tmp_path / "run", tmp_path / "mine"
+    mine.mkdir()
+    (mine / "blocks.py").touch()
+    for name in ("model/blocks.py", "model/helpers/nets.py", "model/helpers/notes.txt", "guide/blocks.py"):
+        (run / "parts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / "parts" / name).touch()
+    (run / "parts/model/linked").symlink_to(mine)
+    (run / "parts/prior").symlink_to(mine)
+    folder.create(run)
+    left = [path.relative_to(run).as_posix() for path in run.rglob("*") if not path.is_dir() or path.is_symlink()]
+    assert left == ["parts/model/helpers/notes.txt"]
+    assert (mine / "blocks.py").exists()
+
+
 def test_what_a_killed_process_left_is_removed(tmp_path):
     for name in (".checkpoint.pt.4242", ".run.toml.7", ".mine.7", ".checkpoint.pt.old", "checkpoint.pt"):
         (tmp_path / name).touch()
@@ -276,7 +292,7 @@ def test_a_killed_writer_leaves_the_old_checkpoint(tmp_path):
     """In the middle of a write, in a process of its own."""
     folder.write_checkpoint(tmp_path, {"x": 1})
     code = (
-        "import os, signal, sys; from pathlib import Path; from pyro_vae import folder\n"
+        "import os, signal, sys; from pathlib import Path; from pyro_vae.run import folder\n"
         "def write(path):\n    path.write_bytes(b'half'); os.kill(os.getpid(), signal.SIGKILL)\n"
         "folder.replace_file(Path(sys.argv[1]), write)"
     )
