@@ -13,6 +13,7 @@ __all__ = ["AEVB"]
 
 import functools
 import logging
+import warnings
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -114,7 +115,8 @@ class AEVB(MinibatchLearner):
         """
         if self.update.compiles:
             return super().step()
-        with isolated():
+        with isolated(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Encountered NaN")  # what is not finite ends a run, with its name
             loss = self.svi.step(self.data.minibatch(self.rows))
         total = sum(loss) if isinstance(loss, tuple) else loss  # Pyro's reweighted wake-sleep has two
         self.loss = torch.tensor(total / self.rows, device=self.data.device)

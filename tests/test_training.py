@@ -192,8 +192,8 @@ def test_a_gradient_whose_square_overflows_is_found_in_the_optimiser(pixels):
     learner = _learner(pixels, step_size=1e-4)
     learner = AEVB(learner.model, learner.guide, pixels, batch=20)
     fit(learner, 1000)
-    learner.update.rule.sum_0[0, 0] = float("inf")
-    with pytest.raises(RunError, match=r"the state is not finite after .*parameters: none; learner: update.sum_0\)"):
+    learner.update.optimizer.get_buffer("0_sum")[0, 0] = float("inf")
+    with pytest.raises(RunError, match=r"the state is not finite after .*parameters: none; learner: update.state.0.sum\)"):
         fit(learner, 10_000, clock=Clock(samples=1000))
 
 

@@ -163,8 +163,8 @@ def test_each_phase_has_an_optimizer_of_its_own(pixels):
     for phase, module in (("wake", model), ("sleep", guide)):
         update = getattr(learner, phase)
         assert {id(p) for p in update.parameters} == {id(p) for p in module.parameters()}
-        assert update.rule.steps == 1
-        shapes = [value.shape for name, value in learner.state_dict()[phase].items() if name.startswith("sum_")]
+        assert update.optimizer.group["steps"] == 1
+        shapes = [each["sum"].shape for each in learner.state_dict()[phase]["state"].values()]
         assert shapes == [parameter.shape for parameter in module.parameters()]
 
 
