@@ -13,16 +13,17 @@ from typing import Any
 from torch import nn
 
 from pyro_vae import ranks
-from pyro_vae.bayesian import BayesianModel
+from pyro_vae.bayesian import has_random_weights
 from pyro_vae.data.dataset import Dataset
 from pyro_vae.device import host_generators, resolve, seeded, set_host_generators
 from pyro_vae.errors import InputError, Interrupted, RunError
 from pyro_vae.marginal import bound, weights_cost
 from pyro_vae.optim import WARMUP
-from pyro_vae.run import assembly, evaluation, folder, parts, record
+from pyro_vae.run import assembly, folder, parts, record
 from pyro_vae.run.fit import Clock, Learner, fit, not_finite, require_finite
 from pyro_vae.run.lock import locked
 from pyro_vae.run.progress import Progress
+from pyro_vae.run.score import evaluate
 from pyro_vae.run.settings import Settings
 from pyro_vae.run.signals import collected
 from pyro_vae.run.trust import contents, copy, located
@@ -88,8 +89,8 @@ class Run:
         return {"model": self.model} | ({} if self.guide is None else {"guide": self.guide})
 
     def evaluate(self, **options: Any) -> dict[str, Any]:
-        """Evaluates the pair; see `pyro_vae.run.evaluation.evaluate` for the options and the result."""
-        return evaluation.evaluate(self.model, self.guide, self.dataset, **options)
+        """Evaluates the pair; see `pyro_vae.run.score.evaluate` for the options and the result."""
+        return evaluate(self.model, self.guide, self.dataset, **options)
 
 
 def train(
@@ -172,7 +173,7 @@ def train(
 
 
 def _train(run: Run, learner: Learner, clock: Clock, progress: bool, signals: list[int]) -> None:
-    most = _FITTED if run.guide is None else _SHARING if isinstance(run.model, BayesianModel) else _DRAWS
+    most = _FITTED if run.guide is None else _SHARING if has_random_weights(run.model) else _DRAWS
     splits = [split.some(most) for split in (run.dataset.train, run.dataset.test)]
     saved = monotonic()
 
