@@ -46,7 +46,7 @@ def describe(error: BaseException) -> str:
     installed = sysconfig.get_path("purelib")
     frames = traceback.extract_tb(error.__traceback__)
     at = next((frame for frame in reversed(frames) if not frame.filename.startswith(installed)), frames[-1])
-    message = " ".join(str(error).split())[:300]
+    message = str(error).partition("\n")[0].strip()[:300]  # Pyro adds the shapes of all sites
     return f"{type(error).__name__}: {message} ({Path(at.filename).name}:{at.lineno})"
 
 

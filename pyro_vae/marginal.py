@@ -1,6 +1,7 @@
 r"""The bound of a split, and what estimators of :math:`\log p(x)` return and draw."""
 
 __all__ = [
+    "LOOKED_AT",
     "Estimate",
     "Estimates",
     "Marginal",
@@ -34,6 +35,9 @@ from pyro_vae.traced import Traced
 
 # Datapoints that share what is costly: the steps that fit a Gaussian to each of them, or a draw of the weights.
 _TOGETHER = 1_000
+
+# Datapoints that a pair is looked at with: as many as a usual minibatch, which a part may be made for.
+LOOKED_AT = 100
 
 # Batches of draws that an error is read from: it is known to 1 / sqrt(2 * 200), 5 %.
 _BATCHES = 200
@@ -174,7 +178,7 @@ def chunked_log_weights(
         InputError: If the guide is a point, which has no density.
     """
     with seeded(0, split.device):  # looking at the guide changes no draw
-        sites = points(guide, split.first(2))
+        sites = points(guide, split.first(LOOKED_AT))
     if sites:
         raise no_density(guide, sites)
     drawn = model.drawn if has_random_weights(model) else model

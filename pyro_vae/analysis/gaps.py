@@ -14,7 +14,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from pyro_vae.device import seeded
-from pyro_vae.marginal import bounds, proposal
+from pyro_vae.marginal import LOOKED_AT, bounds, proposal
 from pyro_vae.run.score import score
 from pyro_vae.split import Split
 
@@ -42,7 +42,7 @@ def gaps(model: nn.Module, guide: nn.Module | None, x: Tensor, estimator: Any, s
         Cremer et al., Inference Suboptimality in Variational Autoencoders (2018), https://arxiv.org/abs/1801.03558
     """
     name, data = type(estimator).__name__, Split(x)
-    found = score(model, proposal(guide, x[:2]), data, {name: estimator}, particles=0, seed=seed)
+    found = score(model, proposal(guide, x[:LOOKED_AT]), data, {name: estimator}, particles=0, seed=seed)
     with seeded(seed, x.device):
         local = bounds(model, None, data, _DRAWS)
     pairs = {"log_px": found.marginals[name].estimates, "local_bound": local}

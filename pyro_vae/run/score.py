@@ -15,7 +15,7 @@ from pyro_vae.bayesian import has_random_weights
 from pyro_vae.data.dataset import Dataset
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError, told
-from pyro_vae.marginal import Estimates, Marginal, bounds, no_density, points, weights_cost
+from pyro_vae.marginal import LOOKED_AT, Estimates, Marginal, bounds, no_density, points, weights_cost
 from pyro_vae.measure import in_bits, measure
 from pyro_vae.run import parts
 from pyro_vae.sites import evaluation_mode, isolated, weighted_sites
@@ -167,14 +167,14 @@ def score(
 
 def _points(guide: nn.Module | None, data: Split) -> list[str]:
     with told(f"looking at {type(guide).__name__}"), seeded(0, data.device):
-        return points(guide, data.first(2))
+        return points(guide, data.first(LOOKED_AT))
 
 
 @torch.no_grad()
 def _weighted(model: nn.Module, guide: nn.Module | None, data: Split) -> list[str]:
     modules = [part for part in (model, guide) if part is not None]
     with seeded(0, data.device), isolated(), evaluation_mode(*modules):
-        x = data.first(2)
+        x = data.first(LOOKED_AT)
         found = [name for part in modules for name in weighted_sites(poutine.trace(part).get_trace(x))]
     return list(dict.fromkeys(found))
 

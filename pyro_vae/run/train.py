@@ -16,8 +16,8 @@ from pyro_vae import ranks
 from pyro_vae.bayesian import has_random_weights
 from pyro_vae.data.dataset import Dataset
 from pyro_vae.device import host_generators, resolve, seeded, set_host_generators
-from pyro_vae.errors import InputError, Interrupted, RunError
-from pyro_vae.marginal import bound, weights_cost
+from pyro_vae.errors import InputError, Interrupted, RunError, told
+from pyro_vae.marginal import LOOKED_AT, bound, proposal, weights_cost
 from pyro_vae.optim import WARMUP
 from pyro_vae.run import assembly, folder, parts, record
 from pyro_vae.run.fit import Clock, Learner, fit, not_finite, require_finite
@@ -173,7 +173,9 @@ def train(
 
 
 def _train(run: Run, learner: Learner, clock: Clock, progress: bool, signals: list[int]) -> None:
-    most = _FITTED if run.guide is None else _SHARING if has_random_weights(run.model) else _DRAWS
+    with told("looking at the guide"):
+        q = proposal(run.guide, run.dataset.train.first(LOOKED_AT))
+    most = _FITTED if q is None else _SHARING if has_random_weights(run.model) else _DRAWS
     splits = [split.some(most) for split in (run.dataset.train, run.dataset.test)]
     saved = monotonic()
 
@@ -191,10 +193,7 @@ def _train(run: Run, learner: Learner, clock: Clock, progress: bool, signals: li
     with Progress(run.settings.samples, clock.samples, shown=progress and ranks.rank() == 0) as shown:
 
         def on_evaluation(clock: Clock) -> None:
-            bounds = [
-                bound(run.model, run.guide, split, -(-_DRAWS // split.total), run.settings.seed).mean
-                for split in splits
-            ]
+            bounds = [bound(run.model, q, split, -(-_DRAWS // split.total), run.settings.seed).mean for split in splits]
             bounds[0] -= weights_cost(run.model, run.dataset.train.total)
             if not all(map(math.isfinite, bounds)):
                 raise not_finite("bound", learner, clock.samples)
