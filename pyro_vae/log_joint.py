@@ -165,14 +165,14 @@ def bijection(name: str, site: Site) -> Transform:
     Raises:
         InputError: If there is none.
     """
-    support: Any = "that its distribution does not tell"
+    has = "a distribution that does not tell its support"
     try:
-        support = site["fn"].support
+        has = f"the support {' '.join(str(support := site['fn'].support).split())[:80]}"
         return biject_to(support)
     except (NotImplementedError, AttributeError) as error:
         raise InputError(
-            f"site '{name}' has the support {' '.join(str(support).split())[:80]}, to which no bijection leads from "
-            "the real numbers, as HMC and fitted Gaussians need it: use importance with a guide"
+            f"site '{name}' has {has}, and HMC and fitted Gaussians need a bijection from the real numbers to it: use "
+            "importance with a guide"
         ) from error
 
 
