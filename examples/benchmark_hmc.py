@@ -18,6 +18,7 @@ import pyro.infer
 import torch
 
 import pyro_vae
+from pyro_vae import marginal
 from pyro_vae.data.dataset import Dataset, data_dir
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.hmc import HMC
@@ -25,7 +26,6 @@ from pyro_vae.inference.aevb import AEVB
 from pyro_vae.inference.importance import Importance
 from pyro_vae.log_joint import LogJoint
 from pyro_vae.models.bernoulli import BernoulliModel
-from pyro_vae.run import evaluation
 from pyro_vae.sites import isolated
 
 STEP, LEAPFROGS = 0.1, 10
@@ -148,7 +148,7 @@ def race(datapoints: int, rounds: int) -> None:
 
 def peak(datapoints: int, particles: int, rows: int) -> None:
     """Prints this process's memory before an estimate and its peak during the estimate, in MiB."""
-    evaluation.ROWS = rows
+    marginal.ROWS = rows
     data = load()
     model, guide = BernoulliModel(data.features, 3, 100), GaussianGuide(data.features, 3, 100)
     # Forgets the peak so far. `getrusage` cannot, and inherits its peak from the process that started this one.
@@ -166,7 +166,7 @@ def memory(datapoints: int) -> None:
     if not Path("/proc/self/clear_refs").exists():
         print("peak memory is read from Linux's /proc, and is left out here")
         return
-    rows = evaluation.ROWS
+    rows = marginal.ROWS
     print("Peak memory of the importance estimator on training images:\n")
     print(f"| datapoints | particles | rows in a chunk | before, MiB | peak, MiB | rise |\n{'|---' * 6}|")
     cases = [(datapoints, 50, rows)]

@@ -90,7 +90,7 @@ def main(samples: float = 1e6, images: float = 1000) -> None:
     rows = [f"| quadrature | | | {exact.mean():.3f} | | |"]
     for name, estimator in estimators.items():
         with seeded(0, split.device):
-            log_px, se, _ = estimator.estimate(run.model, run.guide, split)
+            log_px, se, *_ = estimator.estimate(run.model, run.guide, split)
         columns[name] = log_px[few]
         error = log_px[few] - exact
         se = se.square().sum().sqrt() / len(se)

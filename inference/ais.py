@@ -61,7 +61,11 @@ class AIS:
         """Estimates log p(x) of each datapoint of a split, in nats. The guide is not used.
 
         Returns:
-            The estimates. Their details are `temperatures` and `acceptance`, the mean acceptance probability.
+            The estimates. Their details are `temperatures` and `acceptance`, the mean acceptance probability of each
+            datapoint.
+
+        Raises:
+            InputError: If HMC cannot move the latent variables, or the weights are random.
         """
         log_px, se, acceptance = [], [], []
         with isolated():
@@ -76,7 +80,7 @@ class AIS:
             log_px.append(mean)
             se.append((log_w - mean).exp().std(0) / math.sqrt(self.chains))
             acceptance.append(accepted)
-        details = {"temperatures": self.temperatures, "acceptance": torch.cat(acceptance).mean().item()}
+        details: dict[str, float | Tensor] = {"temperatures": self.temperatures, "acceptance": torch.cat(acceptance)}
         return Marginal(torch.cat(log_px), torch.cat(se), details)
 
     def _anneal(

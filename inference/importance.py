@@ -14,9 +14,10 @@ import math
 import torch
 from torch import nn
 
+from pyro_vae.bayesian import has_random_weights
 from pyro_vae.errors import require_whole
 from pyro_vae.khat import pareto_khat
-from pyro_vae.marginal import Marginal, chunked_log_weights
+from pyro_vae.marginal import Marginal, batched, chunked_log_weights
 from pyro_vae.split import Split
 
 
@@ -27,9 +28,14 @@ class Importance:
         particles: The number of draws per datapoint, K.
         compile: Whether the weights are traced and compiled.
 
+    Attributes:
+        needs_density: The guide must be a density, and no point.
+
     Raises:
         InputError: If there is no particle.
     """
+
+    needs_density = True
 
     def __init__(self, particles: int = 1000, compile: bool = False) -> None:
         require_whole("particles", particles)
@@ -39,11 +45,15 @@ class Importance:
         """Estimates log p(x) of each datapoint of a split, in nats.
 
         Returns:
-            The estimates. Their details are `particles` and `khat_over_0_7`, the share of datapoints whose k-hat
-            is above 0.7 (`nan` below 25 particles).
+            The estimates. Their details are `particles` and `khat_over_0_7`, 1 for each datapoint whose k-hat is above
+            0.7, 0 for the others, and `nan` where there is none (see `pyro_vae.khat`).
+
+        Raises:
+            InputError: If the guide is a point.
         """
         # Small tensors kept between the large ones that come and go would fragment the heap.
-        log_px, se, khat = torch.empty(3, len(split), dtype=torch.float64, device=split.device)
+        log_px, se, over = torch.empty(3, len(split), dtype=torch.float64, device=split.device)
+        moved = []
         done = 0
         for log_w in chunked_log_weights(model, guide, split, self.particles, self.compile):
             part = slice(done, done := done + log_w.shape[1])
@@ -52,6 +62,9 @@ class Importance:
             relative = (log_w - log_mean).exp()
             variance = (relative.square().mean(0) - 1).clamp(min=0)
             se[part] = (variance / (self.particles - 1)).sqrt() if self.particles > 1 else math.nan
-            khat[part] = torch.from_numpy(pareto_khat(log_w.cpu().numpy()))
-        share = math.nan if khat.isnan().any() else (khat > 0.7).double().mean().item()
-        return Marginal(log_px, se, {"particles": self.particles, "khat_over_0_7": share})
+            khat = torch.from_numpy(pareto_khat(log_w.cpu().numpy(), log_mean.abs().cpu().numpy()))
+            over[part] = (khat > 0.7).double().where(~khat.isnan(), math.nan)
+            if has_random_weights(model):
+                moved.append(batched(relative - 1))
+        shared = torch.cat(moved, dim=1) if moved else None
+        return Marginal(log_px, se, {"particles": self.particles, "khat_over_0_7": over}, shared)

@@ -73,10 +73,10 @@ class Reciprocal:
 
         Returns:
             The estimates, with standard errors from the spread between chains. Their detail is `acceptance`, the mean
-            acceptance probability.
+            acceptance probability of each datapoint.
 
         Raises:
-            InputError: If there are too many latent variables.
+            InputError: If there are too many latent variables, HMC cannot move them, or the weights are random.
         """
         log_px, se, acceptance = [], [], []
         with isolated():
@@ -102,7 +102,7 @@ class Reciprocal:
             log_px.append(-mean)
             se.append((log_r - mean.unsqueeze(1)).exp().std(1) / math.sqrt(self.chains))
             acceptance.append(draws.acceptance)
-        return Marginal(torch.cat(log_px), torch.cat(se), {"acceptance": torch.cat(acceptance).mean().item()})
+        return Marginal(torch.cat(log_px), torch.cat(se), {"acceptance": torch.cat(acceptance)})
 
     def _log_q(self, fit: Tensor, at: Tensor) -> Tensor:
         # A few datapoints at once: the KDE has a distance for each pair of draws.

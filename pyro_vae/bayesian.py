@@ -6,9 +6,9 @@ r"""A model whose weights are random variables (Appendix F).
 and shapes are read from the module, so that any model file can be taken.
 """
 
-__all__ = ["BayesianModel"]
+__all__ = ["BayesianModel", "RandomWeights", "has_random_weights"]
 
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import pyro
 import pyro.distributions as dist
@@ -16,6 +16,33 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 from torch.func import functional_call
+
+
+class RandomWeights(Protocol):
+    """What a model is whose weights are random variables. It says so by `random_weights = True`."""
+
+    random_weights: bool
+
+    @property
+    def at_mean(self) -> nn.Module:
+        """The model with its weights at their mean."""
+
+    def draw(self) -> dict[str, Tensor]:
+        """Draws weights."""
+
+    def divergence(self) -> Tensor:
+        r"""Returns :math:`KL(q(\theta) \| p(\theta))`, a scalar in nats."""
+
+    def with_weights(self, weights: dict[str, Tensor], *inputs: Any, **named: Any) -> Any:
+        """Runs the model with given weights."""
+
+    def drawn(self, *inputs: Any, **named: Any) -> Any:
+        """Runs the model with weights that are drawn for this call."""
+
+
+def has_random_weights(model: Any) -> TypeGuard[RandomWeights]:
+    """Whether the weights of a model are random variables; where it says nothing of `random_weights`, they are not."""
+    return bool(getattr(model, "random_weights", False))
 
 
 class BayesianModel(nn.Module):
@@ -29,6 +56,8 @@ class BayesianModel(nn.Module):
         scale: The first value of the standard deviations :math:`\sigma`.
     """
 
+    random_weights = True
+
     def __init__(self, model: nn.Module, scale: float = 0.01) -> None:
         super().__init__()
         self.mean = model
@@ -37,6 +66,11 @@ class BayesianModel(nn.Module):
             if parameter.requires_grad:
                 # No name in torch has a dot in it.
                 self.log_scale[name.replace(".", "/")] = nn.Parameter(torch.full_like(parameter, scale).log())
+
+    @property
+    def at_mean(self) -> nn.Module:
+        """The model with its weights at their mean."""
+        return self.mean
 
     def posterior(self) -> dict[str, dist.Normal]:
         r"""Returns :math:`q(\theta)` by the names of the parameters."""

@@ -1,11 +1,22 @@
 """What can go wrong, by who can mend it. The command line turns each kind into its exit status."""
 
-__all__ = ["Count", "InputError", "Interrupted", "Range", "RunError", "reason", "require_one_of", "require_whole"]
+__all__ = [
+    "Count",
+    "InputError",
+    "Interrupted",
+    "Range",
+    "RunError",
+    "reason",
+    "require_one_of",
+    "require_whole",
+    "told",
+]
 
 import math
 import sysconfig
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -99,3 +110,21 @@ def reason(error: BaseException) -> str:
         said = ""
     name = type.__dict__["__name__"].__get__(type(error))
     return f"{name}: {said}{place}" if said else f"{name}{place}"
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Tells what a user's part raises in one line, where it may fail in any way.
+
+    Arguments:
+        what: What is done in the block, for the message.
+
+    Raises:
+        InputError: In the place of what is no error of ours.
+    """
+    try:
+        yield
+    except (InputError, RunError, Interrupted):
+        raise
+    except Exception as error:
+        raise InputError(f"{what} failed: {reason(error)}") from error

@@ -1,17 +1,65 @@
 """A Gaussian of its own for every datapoint, where a model has no guide or its guide is to be judged."""
 
-__all__ = ["fit_gaussian"]
+__all__ = ["LocalGaussian", "fit_gaussian"]
 
+import pyro
+import pyro.distributions as dist
 import torch
-from pyro.infer.autoguide import AutoNormal
+from pyro import poutine
 from torch import Tensor, nn, optim
 from torch.optim.lr_scheduler import ExponentialLR
 
 from pyro_vae.elbo import elbo
-from pyro_vae.sites import isolated
+from pyro_vae.log_joint import bijection
+from pyro_vae.sites import isolated, latent_sites
 
 
-def fit_gaussian(model: nn.Module, x: Tensor, steps: int = 300, step_size: float = 0.1) -> AutoNormal:
+class LocalGaussian(nn.Module):
+    """Creates a guide with a diagonal Gaussian per datapoint, on the unconstrained latent variables.
+
+    It is Pyro's `AutoNormal` for as many datapoints as there are, where that has one Gaussian for each row of a
+    plate's full size and takes any of them for a datapoint where the plate subsamples.
+
+    Arguments:
+        model: The generative model.
+        x: The datapoints, with shape `(datapoints, features)`.
+
+    Raises:
+        InputError: If a site has a support without a bijection to the real numbers.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor) -> None:
+        super().__init__()
+        self.sites = {}
+        self.loc, self.log_scale = nn.ParameterDict(), nn.ParameterDict()
+        for name, site in latent_sites(poutine.trace(model).get_trace(x)).items():
+            transform = bijection(name, site)
+            shape = (len(x), *transform.inverse_shape(site["fn"].event_shape))
+            self.sites[name] = (transform, site["fn"].event_dim)
+            key = name.replace(".", "/")  # no name in torch has a dot in it
+            self.loc[key] = nn.Parameter(x.new_zeros(shape))
+            self.log_scale[key] = nn.Parameter(x.new_full(shape, 0.1).log())
+
+    def normal(self, name: str) -> dist.TorchDistribution:
+        """Returns the Gaussian of a site, unconstrained."""
+        loc, log_scale = (part[name.replace(".", "/")] for part in (self.loc, self.log_scale))
+        return dist.Normal(loc, log_scale.exp()).to_event(loc.dim() - 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Draws the latent variables of all datapoints, by site."""
+        values = {}
+        with pyro.plate("data", len(x), dim=-1):
+            for name, (transform, event_dim) in self.sites.items():
+                unconstrained = pyro.sample(f"{name}_unconstrained", self.normal(name), infer={"is_auxiliary": True})
+                value = transform(unconstrained)
+                jacobian = transform.log_abs_det_jacobian(unconstrained, value)
+                jacobian = jacobian.reshape(*jacobian.shape[: value.dim() - event_dim], -1).sum(-1)
+                point = dist.Delta(value, log_density=-jacobian, event_dim=event_dim)
+                values[name] = pyro.sample(name, point)
+        return values
+
+
+def fit_gaussian(model: nn.Module, x: Tensor, steps: int = 300, step_size: float = 0.1) -> LocalGaussian:
     """Fits a diagonal Gaussian per datapoint to the posterior, on the unconstrained latent variables.
 
     Arguments:
@@ -22,10 +70,12 @@ def fit_gaussian(model: nn.Module, x: Tensor, steps: int = 300, step_size: float
 
     Returns:
         A guide for these datapoints and no others.
+
+    Raises:
+        InputError: If a site has a support without a bijection to the real numbers.
     """
     with isolated(), torch.enable_grad():
-        guide = AutoNormal(model)
-        guide(x)  # makes its parameters
+        guide = LocalGaussian(model, x)
         parameters = list(guide.parameters())
         optimizer = optim.Adam(parameters, lr=step_size)
         schedule = ExponentialLR(optimizer, 0.01 ** (1 / steps))

@@ -4,7 +4,7 @@ Read from the model's trace: all latent sites inside the plate `"data"`, whateve
 supports, lie side by side in one vector per datapoint.
 """
 
-__all__ = ["LogJoint"]
+__all__ = ["LogJoint", "bijection"]
 
 import copy
 from collections.abc import Callable, Mapping
@@ -17,10 +17,10 @@ from torch import Size, Tensor
 from torch.distributions import Transform, biject_to
 from torch.distributions.constraints import MixtureSameFamilyConstraint
 
-from pyro_vae.bayesian import BayesianModel
+from pyro_vae.bayesian import has_random_weights
 from pyro_vae.errors import InputError
 from pyro_vae.hmc import with_gradient
-from pyro_vae.sites import sample_sites, site_log_prob
+from pyro_vae.sites import Site, latent_sites, sample_sites, site_log_prob
 from pyro_vae.traced import Traced
 
 # The bijection of a mixture is that of its parts, which torch leaves out.
@@ -38,19 +38,20 @@ class LogJoint:
         compile: Whether gradients are traced and compiled.
 
     Raises:
-        InputError: If the model's weights are random variables.
+        InputError: If the model's weights are random variables, or a latent site has a support without a bijection to
+            the real numbers, such as a discrete one, or is masked.
     """
 
     def __init__(self, model: Callable[..., Any], x: Tensor, compile: bool = False) -> None:
-        if isinstance(model, BayesianModel):
+        if has_random_weights(model):
             raise InputError("HMC moves latent variables alone, and here the weights are random: use importance")
         self.model, self.x = model, x
         self.transforms: dict[str, Transform] = {}
         self.shapes: dict[str, Size] = {}
-        for name, site in sample_sites(poutine.trace(model).get_trace(x)).items():
-            if not site["is_observed"]:
-                self.transforms[name] = transform = biject_to(site["fn"].support)
-                self.shapes[name] = transform.inverse_shape(site["fn"].event_shape)
+        for name, site in latent_sites(poutine.trace(model).get_trace(x)).items():
+            _require_unmasked(name, site)
+            self.transforms[name] = transform = bijection(name, site)
+            self.shapes[name] = transform.inverse_shape(site["fn"].event_shape)
         self.size = sum(shape.numel() for shape in self.shapes.values())
         self._both = Traced(self._with_gradient, model, compile=compile)
         self._gradient = Traced(self._gradient_alone, model, compile=compile)
@@ -67,6 +68,8 @@ class LogJoint:
         with pyro.plate("chains", chains, dim=-2):
             if guide is None:
                 sites = sample_sites(poutine.trace(poutine.uncondition(self.model)).get_trace(self.x))
+                for name in self.transforms:
+                    _require_unmasked(name, sites[name])
             else:
                 sites = sample_sites(poutine.trace(guide).get_trace(self.x))
         return self.unconstrained({name: sites[name]["value"] for name in self.transforms})
@@ -150,3 +153,31 @@ class LogJoint:
             name: piece.reshape(piece.shape[:-1] + shape)
             for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
         }
+
+
+def bijection(name: str, site: Site) -> Transform:
+    """Returns the bijection from the real numbers to the support of a latent site.
+
+    Arguments:
+        name: The name of the site.
+        site: The site.
+
+    Raises:
+        InputError: If there is none.
+    """
+    has = "a distribution that does not tell its support"
+    try:
+        has = f"the support {' '.join(str(support := site['fn'].support).split())[:80]}"
+        return biject_to(support)
+    except (NotImplementedError, AttributeError) as error:
+        raise InputError(
+            f"site '{name}' has {has}, and HMC and fitted Gaussians need a bijection from the real numbers to it: use "
+            "importance with a guide"
+        ) from error
+
+
+def _require_unmasked(name: str, site: Site) -> None:
+    """Refuses a latent site without a prior at some datapoints: chains there would have no density to start from."""
+    mask = site["mask"]
+    if mask is not None and not torch.as_tensor(mask).all():
+        raise InputError(f"latent site '{name}' is masked, which leaves it no prior: use importance, or mask x alone")

@@ -1,24 +1,41 @@
 r"""The bound of a split, and what estimators of :math:`\log p(x)` return and draw."""
 
-__all__ = ["Estimate", "Marginal", "bound", "chunked_log_weights", "information", "weights_cost"]
+__all__ = [
+    "LOOKED_AT",
+    "Estimate",
+    "Estimates",
+    "Marginal",
+    "batched",
+    "bound",
+    "bounds",
+    "chunked_log_weights",
+    "information",
+    "no_density",
+    "points",
+    "proposal",
+    "weights_cost",
+]
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
+from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_vae import ranks
-from pyro_vae.bayesian import BayesianModel
+from pyro_vae.bayesian import has_random_weights
 from pyro_vae.device import seeded
 from pyro_vae.elbo import ROWS, log_weights
+from pyro_vae.errors import InputError
 from pyro_vae.local import fit_gaussian
 from pyro_vae.sites import (
     evaluation_mode,
     isolated,
     joint_log_prob,
     latent_sites,
+    point_sites,
     sample_sites,
     site_log_prob,
     traces,
@@ -29,22 +46,56 @@ from pyro_vae.traced import Traced
 # Datapoints that share what is costly: the steps that fit a Gaussian to each of them, or a draw of the weights.
 _TOGETHER = 1_000
 
+# Datapoints that a pair is looked at with: as many as a usual minibatch, which a part may be made for.
+LOOKED_AT = 100
+
+# Batches of draws that an error is read from: it is known to 1 / sqrt(2 * 200), 5 %.
+_BATCHES = 200
+
 
 class Estimate(NamedTuple):
-    """A mean over datapoints, in nats, with the Monte Carlo standard error of that mean."""
+    """A mean over datapoints, in nats, with its standard error."""
 
     mean: float
     se: float
 
-    @classmethod
-    def over(cls, values: Tensor, se: Tensor, shared: bool = False) -> "Estimate":
-        """Averages estimates per datapoint, given their own standard errors.
 
-        These are independent, unless the datapoints have draws in common (`shared`): then they are added up, as if all
-        of them erred alike, which no dependence can exceed.
+class Estimates(NamedTuple):
+    """Monte Carlo estimates of a quantity of each datapoint, in nats.
+
+    Arguments:
+        values: The estimates, with shape `(datapoints,)`.
+        se: Their standard errors, with shape `(datapoints,)`.
+        shared: Where datapoints have draws in common: how far each batch of draws alone moves each estimate, with shape
+            `(batches, datapoints)`. None where the estimates are independent.
+    """
+
+    values: Tensor
+    se: Tensor
+    shared: Tensor | None = None
+
+    def mean(self) -> Estimate:
+        """Averages over the datapoints, with the Monte Carlo standard error of that mean."""
+        alone, shared = self.se.square().sum() / len(self.se) ** 2, self.shared
+        variance = alone if shared is None else _variance(shared.mean(1))
+        return Estimate(self.values.mean().item(), variance.sqrt().item())
+
+    def minus(self, other: "Estimates") -> Estimate:
+        r"""Averages the differences from other estimates for the same datapoints.
+
+        The error holds what the choice of N datapoints leaves open as well as the draws. With :math:`d_i` the
+        differences and :math:`c` the mean covariance of the errors of two of them, :math:`E \, s^2(d) / N` lacks
+        :math:`c` of the variance of the mean. Only draws in common make a :math:`c`; the spread of the means over these
+        draws is :math:`v / N + c (N - 1) / N`, with :math:`v` the mean variance of the error of one difference.
         """
-        total = se.sum() if shared else se.square().sum().sqrt()
-        return cls(values.mean().item(), total.item() / len(se))
+        apart = self.values - other.values
+        variance = _variance(apart)
+        moved = [each for each in (self.shared, other.shared) if each is not None]
+        if moved and len(apart) > 1:
+            both = moved[0] - moved[1] if len(moved) == 2 else moved[0]
+            covariance = _variance(both.mean(1)) - _variance(both).mean() / len(apart)
+            variance = variance + covariance.clamp(min=0) * len(apart) / (len(apart) - 1)
+        return Estimate(apart.mean().item(), variance.sqrt().item())
 
 
 class Marginal(NamedTuple):
@@ -53,12 +104,67 @@ class Marginal(NamedTuple):
     Arguments:
         log_px: Estimates of :math:`\log p(x)` in nats, with shape `(datapoints,)`.
         se: Their Monte Carlo standard errors, with shape `(datapoints,)`.
-        details: The estimator's settings and diagnostics by name.
+        details: The estimator's settings and diagnostics by name: a number, or one of each datapoint, with shape
+            `(datapoints,)`, of which the mean is told over the datapoints where it is known.
+        shared: Where datapoints have draws in common: see `Estimates`.
     """
 
     log_px: Tensor
     se: Tensor
-    details: dict[str, float]
+    details: Mapping[str, float | Tensor]
+    shared: Tensor | None = None
+
+    @property
+    def estimates(self) -> Estimates:
+        """The estimates with their errors."""
+        return Estimates(self.log_px, self.se, self.shared)
+
+
+def batched(deviations: Tensor) -> Tensor:
+    """Averages what each draw adds to estimates over batches of draws, as `Estimates` holds it, to bound its memory.
+
+    Arguments:
+        deviations: With shape `(draws, datapoints)`.
+
+    Returns:
+        The means, with shape `(batches, datapoints)`, at most 200 of them.
+    """
+    size = max(1, len(deviations) // _BATCHES)
+    whole = len(deviations) // size * size
+    return deviations[:whole].unflatten(0, (-1, size)).mean(1)
+
+
+def points(guide: nn.Module | None, x: Tensor) -> list[str]:
+    """Returns the latent sites at which a guide is a point, as for MAP estimates; none where there is no guide.
+
+    Arguments:
+        guide: The recognition model.
+        x: A few datapoints, with shape `(datapoints, features)`.
+    """
+    if guide is None:
+        return []
+    with seeded(0, x.device), isolated(), evaluation_mode(guide), torch.no_grad():
+        return point_sites(poutine.trace(guide).get_trace(x))
+
+
+def proposal(guide: nn.Module | None, x: Tensor) -> nn.Module | None:
+    """Returns a guide that is a density, and None in the place of one that is a point.
+
+    What takes a guide here fits a Gaussian to the posterior of each datapoint where it is None.
+
+    Arguments:
+        guide: The recognition model, None where there is none.
+        x: A few datapoints, with shape `(datapoints, features)`.
+    """
+    return None if points(guide, x) else guide
+
+
+def no_density(guide: nn.Module | None, sites: list[str]) -> InputError:
+    """Returns the error that says that a guide is a point, and what can be done."""
+    return InputError(
+        f"{type(guide).__name__} is a point at site {', '.join(map(repr, sites))}, which has no density, and the bound "
+        "and importance need one: give --local for a Gaussian fitted to each datapoint, or --marginal ais alone"
+    )
 
 
 @torch.no_grad()
@@ -77,19 +183,31 @@ def chunked_log_weights(
 
     Yields:
         The log weights of some datapoints, float64 with shape `(particles, some)`.
+
+    Raises:
+        InputError: If the guide is a point, which has no density.
     """
-    drawn = model.drawn if isinstance(model, BayesianModel) else model
+    with seeded(0, split.device):  # looking at the guide changes no draw
+        sites = points(guide, split.first(LOOKED_AT))
+    if sites:
+        raise no_density(guide, sites)
+    drawn = model.drawn if has_random_weights(model) else model
+
+    def weigher(q: nn.Module, compile: bool) -> Traced:
+        def weigh(x: Tensor, count: int) -> tuple[Tensor]:
+            return (log_weights(drawn, q, x, count).double(),)
+
+        return Traced(weigh, model, q, compile=compile)
+
+    if guide is not None:
+        q, plain, compiled = guide, weigher(guide, False), weigher(guide, compile)
     size = _TOGETHER if drawn is not model or guide is None else max(1, ROWS // particles)
-
-    def weigh(x: Tensor, count: int) -> tuple[Tensor]:
-        return (log_weights(drawn, q, x, count).double(),)
-
-    plain = Traced(weigh, model, guide)
-    compiled = Traced(weigh, model, guide, compile=compile and guide is not None)
     usual = None
     for values in split.values.split(size):
         x = split.read(values)
-        q = fit_gaussian(model, x) if guide is None else guide
+        if guide is None:
+            q = fit_gaussian(model, x)
+            plain = compiled = weigher(q, False)
         rows = max(1, ROWS // len(x)) if drawn is model else 1
         counts = [min(rows, particles - done) for done in range(0, particles, rows)]
         usual = usual or (len(x), counts[0])
@@ -98,6 +216,16 @@ def chunked_log_weights(
             draws = [(compiled if (len(x), count) == usual else plain)(x, count)[0] for count in counts]
             weights = torch.cat(draws)
         yield weights
+
+
+def bounds(
+    model: nn.Module, guide: nn.Module | None, split: Split, particles: int = 1, compile: bool = False
+) -> Estimates:
+    """Estimates the bound of each datapoint of a split, in nats (Equation 6); see `bound`."""
+    weights = torch.cat(list(chunked_log_weights(model, guide, split, particles, compile)), dim=1)
+    values = weights.mean(0)
+    shared = batched(weights - values) if has_random_weights(model) else None
+    return Estimates(values, _variance(weights).sqrt(), shared)
 
 
 def bound(
@@ -118,16 +246,13 @@ def bound(
 
     Returns:
         The mean and its standard error, which one particle alone leaves unknown (`nan`).
+
+    Raises:
+        InputError: If the guide is a point, which has no density.
     """
     with seeded(ranks.own_seed(seed), split.device):
-        weights = torch.cat(list(chunked_log_weights(model, guide, split, particles, compile)), dim=1)
-    if particles == 1:
-        return Estimate(ranks.together(weights[0]).mean().item(), math.nan)
-    if isinstance(model, BayesianModel):  # the datapoints of a particle share its weights
-        means = weights.mean(1)
-        return Estimate(means.mean().item(), means.std().item() / math.sqrt(particles))
-    means, errors = ranks.together(weights.mean(0)), ranks.together(weights.std(0) / math.sqrt(particles))
-    return Estimate.over(means, errors)
+        values, se, shared = bounds(model, guide, split, particles, compile)
+    return Estimates(ranks.together(values), ranks.together(se), shared).mean()
 
 
 @torch.no_grad()
@@ -151,4 +276,9 @@ def weights_cost(model: nn.Module, total: int) -> float:
     The bound of the N training data pays for the weights once. Test data find them paid for: their bound, without this
     cost, is one of the predictive density :math:`\log \int q(\theta) \, p(x | \theta) \, d\theta`.
     """
-    return model.divergence().item() / total if isinstance(model, BayesianModel) else 0.0
+    return model.divergence().item() / total if has_random_weights(model) else 0.0
+
+
+def _variance(values: Tensor) -> Tensor:
+    """The variance of a mean over the first dimension; one value alone leaves it unknown."""
+    return values.var(0) / len(values) if len(values) > 1 else torch.full_like(values[0], math.nan)

@@ -20,7 +20,7 @@ from pyro_vae.log_joint import LogJoint
 from pyro_vae.marginal import bound, weights_cost
 from pyro_vae.models.bernoulli import BernoulliModel
 from pyro_vae.run import parts
-from pyro_vae.run.evaluation import evaluate
+from pyro_vae.run.score import evaluate
 from pyro_vae.sites import isolated
 from pyro_vae.split import Split
 

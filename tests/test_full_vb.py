@@ -25,7 +25,7 @@ from pyro_vae.marginal import bound
 from pyro_vae.models.bernoulli import BernoulliModel
 from pyro_vae.models.gaussian import GaussianModel
 from pyro_vae.run import parts
-from pyro_vae.run.evaluation import evaluate
+from pyro_vae.run.score import evaluate
 from pyro_vae.sites import isolated
 from pyro_vae.split import Split
 

@@ -6,12 +6,15 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+import zuko
 from pyro import poutine
+from pyro.contrib.zuko import ZukoToPyro
 from torch import nn
 
+from pyro_vae.errors import InputError
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.hmc import HMC, sample
-from pyro_vae.log_joint import LogJoint
+from pyro_vae.log_joint import LogJoint, bijection
 from pyro_vae.models.bernoulli import BernoulliModel
 from pyro_vae.models.gaussian import GaussianModel
 from pyro_vae.sites import isolated
@@ -148,6 +151,21 @@ def test_hmc_on_a_constrained_site_draws_from_the_posterior():
     mean = (2 + x) / 4
     moments = torch.cat([z - mean, (z - mean).square() - (2 + x) / 16], -1).mean(0)
     assert (moments.mean(0) / (moments.std(0) / math.sqrt(200))).abs().max() < 4
+
+
+def test_a_support_that_no_bijection_leads_to_is_named():
+    flow = ZukoToPyro(zuko.flows.NSF(2, transforms=1, hidden_features=(4,))())
+    cases = {
+        "the support IntegerInterval(lower_bound=0, upper_bound=3)": dist.Categorical(torch.ones(4)),
+        "the support IntegerGreaterThan(lower_bound=0)": dist.Poisson(1.0),
+        "a distribution that does not tell its support": flow,
+    }
+    for has, latent in cases.items():
+        with pytest.raises(InputError) as told:
+            bijection("z", {"fn": latent})
+        assert str(told.value).startswith(f"site 'z' has {has}, and HMC")
+        assert "use importance" in str(told.value)
+    assert bijection("z", {"fn": dist.Gamma(1.0, 1.0)})(torch.zeros(())) == 1
 
 
 def test_starts_come_from_the_prior_or_the_guide(pixels):

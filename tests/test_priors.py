@@ -16,7 +16,7 @@ from pyro_vae.models.priors.mixture import MixturePrior
 from pyro_vae.models.priors.student_t import StudentTPrior
 from pyro_vae.models.priors.vamp import VampPrior
 from pyro_vae.run import assembly, parts
-from pyro_vae.run.evaluation import estimators
+from pyro_vae.run.score import estimators
 from pyro_vae.run.settings import Settings
 from pyro_vae.sites import isolated
 

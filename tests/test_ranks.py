@@ -21,8 +21,8 @@ from pyro_vae.inference.full_vb import FullVB
 from pyro_vae.inference.mcem import MCEM
 from pyro_vae.inference.wake_sleep import WakeSleep
 from pyro_vae.models.bernoulli import BernoulliModel
-from pyro_vae.run.evaluation import evaluate
 from pyro_vae.run.folder import read_metrics
+from pyro_vae.run.score import evaluate
 from pyro_vae.run.train import train
 from pyro_vae.split import Split
 

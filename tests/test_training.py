@@ -193,7 +193,9 @@ def test_a_gradient_whose_square_overflows_is_found_in_the_optimiser(pixels):
     learner = AEVB(learner.model, learner.guide, pixels, batch=20)
     fit(learner, 1000)
     learner.update.optimizer.get_buffer("0_sum")[0, 0] = float("inf")
-    with pytest.raises(RunError, match=r"the state is not finite after .*parameters: none; learner: update.state.0.sum\)"):
+    with pytest.raises(
+        RunError, match=r"the state is not finite after .*parameters: none; learner: update.state.0.sum\)"
+    ):
         fit(learner, 10_000, clock=Clock(samples=1000))
 
 

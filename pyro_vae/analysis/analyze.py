@@ -20,17 +20,17 @@ from pyro_vae.analysis.export import to_arviz, write
 from pyro_vae.analysis.gaps import gaps
 from pyro_vae.analysis.loo import loo
 from pyro_vae.analysis.predictive import activity, calibration, checks
-from pyro_vae.analysis.rehearsal import CALIBRATION, GAPS, one_line, or_left_out, rehearse
+from pyro_vae.analysis.rehearsal import CALIBRATION, GAPS, or_left_out, rehearse
 from pyro_vae.analysis.sbc import simulate
 from pyro_vae.analysis.summary import summarise
-from pyro_vae.bayesian import BayesianModel
+from pyro_vae.bayesian import has_random_weights
 from pyro_vae.device import seeded
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, told
 from pyro_vae.measure import measure
-from pyro_vae.run.evaluation import estimators, known
 from pyro_vae.run.folder import ANALYSIS, replace_file
 from pyro_vae.run.progress import Stages
 from pyro_vae.run.run import Run
+from pyro_vae.run.score import estimators, known
 from pyro_vae.traced import worth_compiling
 
 # Datapoints simulated for the calibration, each with its own latent variables, and transitions to find them again.
@@ -101,7 +101,7 @@ def analyze(
     """
     if split not in ("train", "test") or chains < 2:
         raise InputError(f"split {split}, chains {chains} is not possible: give train or test, and at least 2 chains")
-    random_weights = isinstance(run.model, BayesianModel)
+    random_weights = has_random_weights(run.model)
     if random_weights and ranks.count() > 1:
         raise InputError("datapoints share the draws of random weights: analyse them without torchrun")
     began, seed = monotonic(), ranks.own_seed(seed)
@@ -109,14 +109,14 @@ def analyze(
         x = getattr(run.dataset, split).head(limit).first()
     compiled = worth_compiling(compile, len(x) * chains * (warmup + draws))
     estimator = estimators([marginal], compile=compiled)[marginal]
-    model: Any = run.model.mean if random_weights else run.model
+    model: Any = run.model.at_mean if has_random_weights(run.model) else run.model
     stages = Stages(progress and ranks.rank() == 0)
     with stages.stage("trying it all on two datapoints"):
         left_out = rehearse(model, run.guide, x[:2], run.dataset.image_shape, quick, seed)
-        with one_line(f"{type(model).__name__} cannot be analysed"):
+        with told(f"the analysis of {type(model).__name__}"):
             kind = measure(model, getattr(run.dataset, split))
     drawing = stages.stage(f"drawing from the posterior of {len(x)} datapoints")
-    with one_line(f"{type(model).__name__} cannot be analysed"), drawing as advance:
+    with told(f"the analysis of {type(model).__name__}"), drawing as advance:
         tree = to_arviz(
             model,
             run.guide,

@@ -2,41 +2,24 @@ r"""Runs side by side on the same datapoints, with paired differences.
 
 Datapoints differ far more from each other than models do on one of them. So runs are compared datapoint by datapoint:
 the error of a mean difference :math:`\frac{1}{N} \sum_i (a_i - b_i)` is the standard deviation of the differences over
-:math:`\sqrt N`, which holds what the choice of N datapoints leaves open as well as the Monte Carlo draws.
+:math:`\sqrt N`, which holds what the choice of N datapoints leaves open as well as the Monte Carlo draws. Where the
+datapoints share draws of random weights, what these move all together is added; see `Estimates.minus`.
 """
 
-__all__ = ["Comparison", "Score", "compare"]
+__all__ = ["Comparison", "compare"]
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import Any
 
 from pyro_vae.device import seeded
-from pyro_vae.errors import InputError
-from pyro_vae.marginal import Estimate, Marginal, chunked_log_weights, weights_cost
-from pyro_vae.measure import in_bits, measure
-from pyro_vae.run.evaluation import estimators, known, require_scorable
+from pyro_vae.errors import InputError, told
+from pyro_vae.marginal import Estimate
+from pyro_vae.measure import measure
 from pyro_vae.run.run import Run
+from pyro_vae.run.score import BOUND_PARTICLES, Score, estimators, known, require_scorable, score
 from pyro_vae.split import Split
 from pyro_vae.traced import worth_compiling
-
-
-class Score(NamedTuple):
-    """What a run makes of each datapoint.
-
-    Arguments:
-        bound: Estimates of the bound in nats, with shape `(datapoints,)`.
-        bound_se: Their Monte Carlo standard errors, with shape `(datapoints,)`.
-        marginals: What each estimator says of log p(x), by its name.
-    """
-
-    bound: Tensor
-    bound_se: Tensor
-    marginals: dict[str, Marginal]
 
 
 @dataclass(frozen=True)
@@ -46,13 +29,13 @@ class Comparison:
     Arguments:
         runs: The runs; the others are compared with the first.
         split: `train` or `test`.
-        measure: What all of them score; see `pyro_vae.measure`.
-        scores: Their values per datapoint.
+        datapoints: How many of them.
+        scores: Their scores.
     """
 
     runs: Sequence[Run]
     split: str
-    measure: str
+    datapoints: int
     scores: Sequence[Score]
 
     def difference(self, n: int, marginal: str | None = None) -> Estimate:
@@ -61,47 +44,41 @@ class Comparison:
         Arguments:
             n: The number of the run, from 0 on.
             marginal: The estimator whose values are meant, the bound if omitted.
+
+        Raises:
+            InputError: If a run has no bound.
         """
         first, other = (
-            score.bound if marginal is None else score.marginals[marginal].log_px
-            for score in (self.scores[0], self.scores[n])
+            each.bound if marginal is None else each.marginals[marginal].estimates
+            for each in (self.scores[0], self.scores[n])
         )
-        return Estimate((other - first).mean().item(), _spread(other - first).item())
+        if first is None or other is None:
+            raise InputError("a guide that is a point has no bound: give local=True")
+        return other.minus(first)
 
     def table(self) -> dict[str, Any]:
         """Returns means and differences as a table that JSON can hold; what is not known is None.
 
         Returns:
             `data`, `binarize`, `measure`, `split`, `datapoints` and `runs`, of which each has `run` (its folder),
-            `model`, `prior`, `guide`, `inference`, `latent`, `samples`, `seed`, `bound`, `bound_se`, `difference`,
-            `difference_se` and, under the name of each estimator, `log_px`, `se`, `difference`, `difference_se` and
-            details; beside bound and `log_px`, where they are of a probability, `bits_per_dim`.
+            `model`, `prior`, `guide`, `inference`, `latent`, `samples`, `seed` and what `Score.row` has.
         """
         dataset = self.runs[0].dataset
         rows: list[dict[str, Any]] = []
-        for n, (run, score) in enumerate(zip(self.runs, self.scores, strict=True)):
+        for run, found in zip(self.runs, self.scores, strict=True):
             names = ("model", "prior", "guide", "inference", "latent", "samples", "seed")
             row = {"run": str(run.path), **{name: getattr(run.settings, name) for name in names}}
             if run.guide is None:
                 row["guide"] = None
-            row |= self._means("bound", score.bound, score.bound_se, self.difference(n))
-            for name, (log_px, se, details) in score.marginals.items():
-                row[name] = known({**self._means("log_px", log_px, se, self.difference(n, name)), **details})
-            rows.append(known(row))
+            rows.append(known(row) | found.row(dataset.features, self.scores[0]))
         return {
             "data": dataset.name,
             "binarize": dataset.binarize,
-            "measure": self.measure,
+            "measure": self.scores[0].measure,
             "split": self.split,
-            "datapoints": len(self.scores[0].bound),
+            "datapoints": self.datapoints,
             "runs": rows,
         }
-
-    def _means(self, name: str, values: Tensor, errors: Tensor, difference: Estimate) -> dict[str, float]:
-        mean, se = Estimate.over(values, errors)
-        bits = in_bits(self.measure, mean, self.runs[0].dataset.features)
-        error = "bound_se" if name == "bound" else "se"
-        return {name: mean, error: se, **bits, "difference": difference.mean, "difference_se": difference.se}
 
 
 def compare(
@@ -115,6 +92,7 @@ def compare(
     seed: int = 0,
     force: bool = False,
     compile: str = "auto",
+    local: bool = False,
 ) -> Comparison:
     """Scores runs on the same datapoints.
 
@@ -128,21 +106,23 @@ def compare(
         seed: The seed of the draws.
         force: Whether estimators go on where they would decline.
         compile: `on`, `off`, or `auto`, which compiles what is worth it.
+        local: Whether Gaussians fitted to each datapoint's posterior take the guides' place.
 
     Raises:
-        InputError: If there are no two runs, or their data or what they score are not alike.
+        InputError: If there are no two runs, or their data or what they score are not alike; and see `score`.
     """
     if len(runs) < 2:
         raise InputError("compare needs two runs or more: name another")
     require_scorable(split, particles)
     splits = [getattr(run.dataset, split).head(limit) for run in runs]
-    kinds = [measure(run.model, data) for run, data in zip(runs, splits, strict=True)]
+    with told("looking at the models"):
+        kinds = [measure(run.model, data) for run, data in zip(runs, splits, strict=True)]
     for run, data, kind in zip(runs, splits, kinds, strict=True):
-        told = _told(run, data, kind)
+        own = _told(run, data, kind)
         for name, (value, text) in _told(runs[0], splits[0], kinds[0]).items():
-            if told[name][0] != value:
+            if own[name][0] != value:
                 raise InputError(
-                    f"{run.path} has another {name} than {runs[0].path}, {told[name][1]} and not {text}: "
+                    f"{run.path} has another {name} than {runs[0].path}, {own[name][1]} and not {text}: "
                     "compare them in tables of their own"
                 )
     data = splits[0]
@@ -151,19 +131,22 @@ def compare(
             data = Split(data.first())
     compiled = worth_compiling(compile, len(data) * particles)
     chosen = estimators(marginal, set, particles=particles, force=force, compile=compiled)
-    scores = []
-    for run in runs:
-        with seeded(seed, data.device):
-            chunks = chunked_log_weights(run.model, run.guide, data, min(particles, 100), compiled)
-            weights = torch.cat(list(chunks), dim=1)
-            if split == "train":
-                weights -= weights_cost(run.model, run.dataset.train.total)
-        marginals = {}
-        for name, part in chosen.items():
-            with seeded(seed, data.device):
-                marginals[name] = part.estimate(run.model, run.guide, data)
-        scores.append(Score(weights.mean(0), _spread(weights), marginals))
-    return Comparison(runs, split, kinds[0], scores)
+    scores = [
+        score(
+            run.model,
+            run.guide,
+            data,
+            chosen,
+            particles=min(particles, BOUND_PARTICLES),
+            seed=seed,
+            compile=compiled,
+            local=local,
+            training=run.dataset.train.total,
+            paying=split == "train",
+        )
+        for run in runs
+    ]
+    return Comparison(runs, split, len(data), scores)
 
 
 def _told(run: Run, data: Split, kind: str) -> dict[str, tuple[Any, Any]]:
@@ -176,8 +159,3 @@ def _told(run: Run, data: Split, kind: str) -> dict[str, tuple[Any, Any]]:
         "number of datapoints": (len(data),) * 2,
         "measure": (kind, "a relaxed Bernoulli" if kind == "relaxed" else f"a {kind}"),
     }
-
-
-def _spread(values: Tensor) -> Tensor:
-    """The standard error of a mean over the first dimension; one value alone leaves it unknown."""
-    return values.std(0) / math.sqrt(len(values)) if len(values) > 1 else torch.full_like(values[0], math.nan)

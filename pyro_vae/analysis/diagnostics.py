@@ -65,7 +65,8 @@ def guide(tree: xr.DataTree) -> xr.Dataset:
         means and covariances of the draws, in nats, and `nan` where the draws do not span the latent space.
     """
     stats = tree["guide_sample_stats"]
-    log_w = np.asarray(stats["log_p"] - stats["log_q"])[0]
+    log_p, log_q = (np.asarray(stats[name])[0] for name in ("log_p", "log_q"))
+    log_w = log_p - log_q
     weights = np.exp(log_w - log_w.max(0))
     pairs = zip(
         flat(tree["guide_posterior"])[0].swapaxes(0, 1),
@@ -76,7 +77,7 @@ def guide(tree: xr.DataTree) -> xr.Dataset:
     shift, scale, wasserstein, kl = np.array(moments).T
     return _by_datapoint(
         tree,
-        khat=pareto_khat(log_w),
+        khat=pareto_khat(log_w, np.abs(log_p).mean(0)),
         importance_ess=weights.sum(0) ** 2 / (weights**2).sum(0) / len(weights),
         bound=log_w.mean(0),
         bound_se=log_w.std(0, ddof=1) / math.sqrt(len(log_w)),

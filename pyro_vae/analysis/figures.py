@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae import generate
-from pyro_vae.bayesian import BayesianModel
+from pyro_vae.bayesian import has_random_weights
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError
 from pyro_vae.run.folder import replace_file
@@ -147,7 +147,7 @@ def _title(run: Run) -> str:
     s = run.settings
     grey = "" if s.binarize == "none" else f", {s.binarize} binarisation"
     name = Path(s.data).stem.replace("$", r"\$")  # no mathematics
-    weights = ", weights at their mean" if isinstance(run.model, BayesianModel) else ""
+    weights = ", weights at their mean" if has_random_weights(run.model) else ""
     return f"{name}{grey}: {Path(s.model).stem} model, {Path(s.inference).stem}, {s.latent} latents{weights}"
 
 

@@ -8,31 +8,26 @@ the second the *amortisation gap* of a network that must serve all datapoints (C
 
 __all__ = ["gaps"]
 
-import math
 from typing import Any
 
-import torch
 import xarray as xr
 from torch import Tensor, nn
 
 from pyro_vae.device import seeded
-from pyro_vae.elbo import log_weights
-from pyro_vae.local import fit_gaussian
-from pyro_vae.marginal import Marginal
-from pyro_vae.sites import evaluation_mode, isolated
+from pyro_vae.marginal import LOOKED_AT, bounds, proposal
+from pyro_vae.run.score import score
 from pyro_vae.split import Split
 
-# Datapoints whose Gaussians are fitted at once, and draws of each for its bound.
-_FITTED, _DRAWS = 500, 400
+# Draws of each datapoint's Gaussian for its bound.
+_DRAWS = 400
 
 
-@torch.no_grad()
 def gaps(model: nn.Module, guide: nn.Module | None, x: Tensor, estimator: Any, seed: int = 0) -> xr.Dataset:
     """Estimates log p(x) and the bound of a Gaussian of its own for each datapoint.
 
     Arguments:
         model: The generative model.
-        guide: The recognition model, which the estimator may use; None where there is none.
+        guide: The recognition model, which the estimator may use where it is a density; None where there is none.
         x: The data, with shape `(datapoints, features)`.
         estimator: An estimator of log p(x), from the shelf `inference`.
         seed: The seed of the draws.
@@ -40,24 +35,18 @@ def gaps(model: nn.Module, guide: nn.Module | None, x: Tensor, estimator: Any, s
     Returns:
         By datapoint, in nats: `log_px` and `log_px_se`, `local_bound` and `local_bound_se`.
 
+    Raises:
+        InputError: If the estimator declines, or the model has latent variables that no Gaussian can be fitted to.
+
     References:
         Cremer et al., Inference Suboptimality in Variational Autoencoders (2018), https://arxiv.org/abs/1801.03558
     """
+    name, data = type(estimator).__name__, Split(x)
+    found = score(model, proposal(guide, x[:LOOKED_AT]), data, {name: estimator}, particles=0, seed=seed)
     with seeded(seed, x.device):
-        marginal: Marginal = estimator.estimate(model, guide, Split(x))
-        bounds = [_local_bound(model, some) for some in x.split(_FITTED)]
-    local = torch.cat(bounds, dim=1)
-    values = {
-        "log_px": marginal.log_px,
-        "log_px_se": marginal.se,
-        "local_bound": local.mean(0),
-        "local_bound_se": local.std(0) / math.sqrt(_DRAWS),
+        local = bounds(model, None, data, _DRAWS)
+    pairs = {"log_px": found.marginals[name].estimates, "local_bound": local}
+    values = {name: each.values for name, each in pairs.items()} | {
+        f"{name}_se": each.se for name, each in pairs.items()
     }
     return xr.Dataset({name: ("datapoint", value.cpu().numpy()) for name, value in values.items()})
-
-
-def _local_bound(model: nn.Module, x: Tensor) -> Tensor:
-    q = fit_gaussian(model, x)
-    few = 8  # draws at once
-    with isolated(), evaluation_mode(model, q):
-        return torch.cat([log_weights(model, q, x, few).double() for _ in range(_DRAWS // few)])

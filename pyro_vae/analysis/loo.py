@@ -17,7 +17,7 @@ import xarray as xr
 from arviz_stats.utils import ELPDData
 from torch import Tensor, nn
 
-from pyro_vae.bayesian import BayesianModel
+from pyro_vae.bayesian import has_random_weights
 from pyro_vae.device import seeded
 from pyro_vae.elbo import ROWS, log_weights
 from pyro_vae.errors import InputError
@@ -46,7 +46,7 @@ def loo(
     Raises:
         InputError: If the model's weights are not random.
     """
-    if not isinstance(model, BayesianModel):
+    if not has_random_weights(model):
         raise InputError(f"{type(model).__name__} has no random weights: leave-one-out is for runs of full_vb")
     log_px = torch.empty(1, draws, len(x), dtype=torch.float64)
     with seeded(seed, x.device), isolated(), evaluation_mode(model, guide):

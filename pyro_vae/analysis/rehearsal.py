@@ -1,6 +1,6 @@
 """An analysis in small, on a few datapoints: what cannot be done is known in the first second and not after minutes."""
 
-__all__ = ["CALIBRATION", "GAPS", "GUIDE", "GUIDE_CALIBRATION", "one_line", "or_left_out", "rehearse"]
+__all__ = ["CALIBRATION", "GAPS", "GUIDE", "GUIDE_CALIBRATION", "or_left_out", "rehearse"]
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,30 +11,12 @@ from pyro_vae.analysis.export import to_arviz
 from pyro_vae.analysis.predictive import calibration, checks
 from pyro_vae.analysis.sbc import simulate
 from pyro_vae.device import seeded
-from pyro_vae.errors import InputError, Interrupted, RunError, reason
+from pyro_vae.errors import InputError, Interrupted, RunError, reason, told
 from pyro_vae.local import fit_gaussian
 
 # Parts of an analysis that the rest can do without, as a reader knows them.
 GUIDE, GAPS = "the guide against the posterior", "log p(x) and what separates the bound from it"
 CALIBRATION, GUIDE_CALIBRATION = "simulation-based calibration", "simulation-based calibration of the guide"
-
-
-@contextmanager
-def one_line(what: str) -> Iterator[None]:
-    """Turns whatever a user's part raises into one line.
-
-    Arguments:
-        what: What cannot be done then.
-
-    Raises:
-        InputError: In the place of an exception of the part's.
-    """
-    try:
-        yield
-    except (InputError, RunError, Interrupted):
-        raise
-    except Exception as error:  # a user's part may fail in any way
-        raise InputError(f"{what}: {reason(error)}") from error
 
 
 @contextmanager
@@ -73,7 +55,7 @@ def rehearse(
         InputError: If there would be no analysis at all: without draws from the posterior, nothing is left.
     """
     left_out: dict[str, str] = {}
-    with one_line(f"{type(model).__name__} cannot be analysed"):
+    with told(f"the analysis of {type(model).__name__}"):
         tree = to_arviz(model, guide, x, chains=2, draws=4, warmup=2, predictive=2, image_shape=image_shape, seed=seed)
         checks(tree)
         calibration(tree)

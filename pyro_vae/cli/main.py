@@ -181,6 +181,7 @@ def _scoring_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a command that estimates bounds and likelihoods its options."""
     for decorate in (
         click.option("--force", is_flag=True, help="estimate log p(x) where an estimator declines"),
+        click.option("--local", is_flag=True, help="use a Gaussian fitted to each datapoint's posterior as the guide"),
         click.option(
             "--compile", type=click.Choice(COMPILE), default="auto", show_default=True, help="compile the estimators"
         ),
@@ -215,6 +216,7 @@ def _scoring(
     seed: str,
     compile: str,
     force: bool,
+    local: bool,
 ) -> dict[str, Any]:
     """Reads those options."""
     marginal = marginal or ("importance",)
@@ -227,6 +229,7 @@ def _scoring(
         "seed": whole("seed", seed, 0),
         "compile": compile,
         "force": force,
+        "local": local,
     }
 
 
@@ -344,7 +347,8 @@ def compare(
     elif as_csv:
         rows = [_flat(run) for run in result["runs"]]
         shared = {name: value for name, value in result.items() if name != "runs"}
-        writer = csv.DictWriter(sys.stdout, [*shared, *rows[0]], lineterminator="\n")
+        names = dict.fromkeys(name for row in rows for name in row)  # some runs have what others lack
+        writer = csv.DictWriter(sys.stdout, [*shared, *names], lineterminator="\n")
         writer.writeheader()
         writer.writerows({**shared, **row} for row in rows)
     else:
@@ -355,6 +359,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """Puts the values of each estimator beside the others, as `importance.log_px` for example."""
     flat: dict[str, Any] = {}
     for name, value in row.items():
+        value = " ".join(value) if isinstance(value, list) else value
         flat |= {f"{name}.{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
     return flat
 

@@ -99,14 +99,14 @@ def _rate(clock: Clock) -> str:
 
 
 def print_evaluation(result: dict[str, Any]) -> None:
-    """Prints what `pyro_vae.run.evaluation.evaluate` returned as a table on standard output."""
+    """Prints what `pyro_vae.run.score.evaluate` returned as a table on standard output."""
     table = Table(title=_what(result))
     table.caption = "nats per datapoint, with the standard error of the Monte Carlo draws"
     table.add_column("estimate", no_wrap=True)
     table.add_column("nats", justify="right", no_wrap=True)
     table.add_column("s.e.", justify="right", no_wrap=True)
     table.add_column("details")
-    bits = f"bits_per_dim {result['bits_per_dim']:.4g}" if "bits_per_dim" in result else ""
+    bits = "" if result.get("bits_per_dim") is None else f"bits_per_dim {result['bits_per_dim']:.4g}"
     table.add_row("bound", *_numbers(result["bound"], result["bound_se"]), bits)
     if "weights_kl" in result:
         paid = "in the bound" if result["split"] == "train" else "paid by the training data"
@@ -119,6 +119,8 @@ def print_evaluation(result: dict[str, Any]) -> None:
                 if key not in ("log_px", "se") and value is not None
             )
             table.add_row(f"log p(x), {name}", *_numbers(values["log_px"], values["se"]), ", ".join(details))
+    if "weighted" in result:
+        table.add_row("weighted sites", "", "", Text(f"{', '.join(result['weighted'])}: they count once here"))
     Console().print(table)
 
 
@@ -153,13 +155,14 @@ def print_comparison(result: dict[str, Any]) -> None:
     for name in ("bound", "difference", *(h for e in estimators for h in (f"log p(x), {e}", "difference", "details"))):
         table.add_column(name, justify="left" if name == "details" else "right")
     for row in result["runs"]:
-        cells = [f"{row['bound']:.2f}", _difference(row)]
+        cells = [_number(row["bound"]), _difference(row)]
         for name in estimators:
             values = row[name]
             shown = (key for key in ("bits_per_dim", "khat_over_0_7", "acceptance") if values.get(key) is not None)
             details = ", ".join(f"{key} {values[key]:.3g}" for key in shown)
-            cells += [f"{values['log_px']:.2f}", _difference(values), details]
-        table.add_row(Text(row["run"]), *cells)
+            cells += [_number(values["log_px"]), _difference(values), details]
+        weighted = f" (weighted sites count once: {', '.join(row['weighted'])})" if "weighted" in row else ""
+        table.add_row(Text(row["run"] + weighted), *cells)
     console = Console()
     if not console.is_terminal:
         console.width = 200  # a file has room for whole lines
@@ -173,10 +176,16 @@ def _what(result: dict[str, Any]) -> Text:
 
 
 def _difference(values: dict[str, Any]) -> str:
+    if values["difference"] is None:
+        return "-"
     if values["difference_se"] is None:
         return f"{values['difference']:+.2f}"
     return f"{values['difference']:+.2f} ± {values['difference_se']:.2f}" if values["difference_se"] else ""
 
 
-def _numbers(mean: float, se: float | None) -> tuple[str, str]:
-    return f"{mean:.3f}", "" if se is None else f"{se:.3f}"
+def _number(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _numbers(mean: float | None, se: float | None) -> tuple[str, str]:
+    return _number(mean, 3), "" if se is None else _number(se, 3)

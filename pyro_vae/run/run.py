@@ -10,9 +10,10 @@ from torch import nn
 
 from pyro_vae.data import Dataset
 from pyro_vae.device import resolve, seeded
-from pyro_vae.run import evaluation, folder
+from pyro_vae.run import folder
 from pyro_vae.run.prepared import Prepared, prepare
 from pyro_vae.run.record import used_data_dir
+from pyro_vae.run.score import evaluate
 from pyro_vae.run.settings import Settings
 from pyro_vae.run.trust import require
 
@@ -73,5 +74,5 @@ class Run:
         return {"model": self.model} | ({} if self.guide is None else {"guide": self.guide})
 
     def evaluate(self, **options: Any) -> dict[str, Any]:
-        """Evaluates the pair; see `pyro_vae.run.evaluation.evaluate` for the options and the result."""
-        return evaluation.evaluate(self.model, self.guide, self.dataset, **options)
+        """Evaluates the pair; see `pyro_vae.run.score.evaluate` for the options and the result."""
+        return evaluate(self.model, self.guide, self.dataset, **options)

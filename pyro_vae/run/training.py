@@ -8,9 +8,10 @@ from time import monotonic
 from typing import Any
 
 from pyro_vae import python_state, ranks
+from pyro_vae.bayesian import has_random_weights
 from pyro_vae.device import host_generators
-from pyro_vae.errors import InputError, Interrupted, RunError, reason
-from pyro_vae.marginal import bound, information, weights_cost
+from pyro_vae.errors import InputError, Interrupted, RunError, reason, told
+from pyro_vae.marginal import LOOKED_AT, bound, information, proposal, weights_cost
 from pyro_vae.run import folder
 from pyro_vae.run.fit import Clock, Learner, fit, not_finite, require_finite
 from pyro_vae.run.progress import Progress
@@ -44,7 +45,10 @@ class Training:
     ) -> None:
         self.run, self.learner, self.clock, self.signals = run, learner, clock, signals
         self.weighted = weighted
-        self.splits = [split.some(_evaluated(run)) for split in (run.dataset.train, run.dataset.test)]
+        with told("looking at the guide"):
+            self.proposal = proposal(run.guide, run.dataset.train.first(LOOKED_AT))
+        most = _FITTED if self.proposal is None else _SHARING if has_random_weights(run.model) else _DRAWS
+        self.splits = [split.some(most) for split in (run.dataset.train, run.dataset.test)]
         self.watch = python_state.Watch(run.modules.values())
         self.progress = Progress(run.settings.samples, clock.samples, shown=progress and ranks.rank() == 0)
         self.saved = monotonic()
@@ -80,7 +84,7 @@ class Training:
     def _tell_collapse(self) -> None:
         """Says so where the latent variables have come to say nothing of the data."""
         run = self.run
-        if run.guide is None or (carried := information(run.model, run.guide, self.splits[1])) >= _CARRIED:
+        if self.proposal is None or (carried := information(run.model, self.proposal, self.splits[1])) >= _CARRIED:
             return
         self.progress.note(
             f"the latent variables carry {carried:.2f} nats (collapsed): try --optimizer adam --step-size 1e-3, "
@@ -91,7 +95,7 @@ class Training:
         """Adds a row to the metrics."""
         run = self.run
         bounds = [
-            bound(run.model, run.guide, split, -(-_DRAWS // split.total), run.settings.seed).mean
+            bound(run.model, self.proposal, split, -(-_DRAWS // split.total), run.settings.seed).mean
             for split in self.splits
         ]
         bounds[0] -= weights_cost(run.model, run.dataset.train.total)
@@ -126,10 +130,3 @@ class Training:
         if ranks.rank() == 0:
             folder.write_weights(self.run.path, modules)
             folder.write_checkpoint(self.run.path, state)  # last: where there is one, there is all else
-
-
-def _evaluated(run: Run) -> int:
-    """From how many datapoints of each split the bounds on the way are estimated."""
-    if run.guide is None:
-        return _FITTED
-    return _SHARING if getattr(run.model, "random_weights", False) else _DRAWS
