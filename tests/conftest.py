@@ -17,7 +17,7 @@ from torch.distributions import biject_to
 from xarray import DataTree
 
 from pyro_vae import to_arviz
-from pyro_vae.cli.main import main
+from pyro_vae.cli import main
 from pyro_vae.log_joint import LogJoint
 from pyro_vae.run import parts
 from pyro_vae.sites import isolated

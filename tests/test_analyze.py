@@ -14,7 +14,7 @@ import pytest
 
 from pyro_vae import train
 from pyro_vae.analysis.verdicts import findings
-from pyro_vae.cli.main import main
+from pyro_vae.cli import main
 
 TINY = ("--limit", "12", "--chains", "2", "--draws", "30", "--warmup", "10")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-headless-shell", "google-chrome"))), None)

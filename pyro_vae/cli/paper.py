@@ -144,8 +144,8 @@ def figure5(out: Path, samples: int, data_dir: str | None, **where: Any) -> None
 @_rerun_options("1e6")
 def claims(out: Path, samples: int, data_dir: str | None, **where: Any) -> None:
     """Judge the paper's claims by the figures' tables, and measure what else they need."""
+    from pyro_vae.cli.tables import print_claims
     from pyro_vae.paper import claims
-    from pyro_vae.run.progress import print_claims
 
     rows, written = claims.claims(out, samples, _workers(**where), data_dir)
     print_claims(rows)

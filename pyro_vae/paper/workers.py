@@ -169,7 +169,7 @@ class OnRay:
 
 def _command(arguments: list[str], log: str, folder: str, environment: dict[str, str]) -> tuple[int, str]:
     """Runs a command inside the worker's process, so that it ends with it when the node goes."""
-    from pyro_vae.cli.main import main
+    from pyro_vae.cli import main
 
     os.chdir(folder)
     os.environ.update(environment)
