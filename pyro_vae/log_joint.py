@@ -4,7 +4,7 @@ Read from the model's trace: all latent sites inside the plate `"data"`, whateve
 supports, lie side by side in one vector per datapoint.
 """
 
-__all__ = ["LogJoint"]
+__all__ = ["LogJoint", "bijection_to"]
 
 import copy
 from collections.abc import Callable, Mapping
@@ -15,7 +15,8 @@ import torch
 from pyro import poutine
 from torch import Size, Tensor
 from torch.distributions import Transform, biject_to
-from torch.distributions.constraints import MixtureSameFamilyConstraint
+from torch.distributions.constraints import Constraint, MixtureSameFamilyConstraint, independent
+from torch.distributions.transforms import IndependentTransform
 
 from pyro_vae.bayesian import BayesianModel
 from pyro_vae.errors import InputError
@@ -23,8 +24,18 @@ from pyro_vae.hmc import with_gradient
 from pyro_vae.sites import sample_sites, site_log_prob
 from pyro_vae.traced import Traced
 
-# The bijection of a mixture is that of its parts, which torch leaves out.
-biject_to.register(MixtureSameFamilyConstraint, lambda mixture: biject_to(mixture.base_constraint))
+
+def bijection_to(support: Constraint) -> Transform:
+    """Returns a bijection from the real numbers to a support; a mixture's, which torch lacks, is that of its parts.
+
+    Raises:
+        NotImplementedError: If there is none.
+    """
+    if isinstance(support, MixtureSameFamilyConstraint):
+        return bijection_to(support.base_constraint)
+    if isinstance(support, independent):
+        return IndependentTransform(bijection_to(support.base_constraint), support.reinterpreted_batch_ndims)
+    return biject_to(support)
 
 
 class LogJoint:
@@ -49,7 +60,7 @@ class LogJoint:
         self.shapes: dict[str, Size] = {}
         for name, site in sample_sites(poutine.trace(model).get_trace(x)).items():
             if not site["is_observed"]:
-                self.transforms[name] = transform = biject_to(site["fn"].support)
+                self.transforms[name] = transform = bijection_to(site["fn"].support)
                 self.shapes[name] = transform.inverse_shape(site["fn"].event_shape)
         self.size = sum(shape.numel() for shape in self.shapes.values())
         self._both = Traced(self._with_gradient, model, compile=compile)
