@@ -276,7 +276,7 @@ def test_a_killed_writer_leaves_the_old_checkpoint(tmp_path):
     """In the middle of a write, in a process of its own."""
     folder.write_checkpoint(tmp_path, {"x": 1})
     code = (
-        "import os, signal, sys; from pathlib import Path; from pyro_vae import folder\n"
+        "import os, signal, sys; from pathlib import Path; from pyro_vae.run import folder\n"
         "def write(path):\n    path.write_bytes(b'half'); os.kill(os.getpid(), signal.SIGKILL)\n"
         "folder.replace_file(Path(sys.argv[1]), write)"
     )

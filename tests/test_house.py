@@ -1,9 +1,11 @@
 """The rules of the house: who may import whom, which names the engine may know, and how the shelves are found."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
+import tomllib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -191,6 +193,94 @@ def test_names_are_found_where_they_stand():
     assert "BernoulliModel" in set(_named("pyro_vae.models.bernoulli"))
 
 
+POSIX = ["fcntl", "grp", "pty", "pwd", "resource", "termios", "tty"]
+IMPORT_ALL = """
+import json, logging, sys
+from importlib import import_module
+
+class NoPosix:
+    def find_spec(self, name, path=None, target=None):
+        if name in posix:
+            raise ImportError(f"no {name} here")
+
+set_level, set_levels = logging.Logger.setLevel, []
+
+def spy(logger, level):
+    if sys._getframe(1).f_globals["__name__"].startswith("pyro_vae"):
+        set_levels.append(logger.name)
+    set_level(logger, level)
+
+def state():
+    import torch
+    return {
+        "levels of loggers": list(set_levels),
+        "handlers": len(logging.getLogger().handlers) + len(logging.getLogger("pyro_vae").handlers),
+        "bijections": len(torch.distributions.biject_to._registry),
+        "threads": torch.get_num_threads(),
+        "generator": torch.initial_seed(),
+        "default type": str(torch.get_default_dtype()),
+    }
+
+names, libraries, posix = json.loads(sys.argv[1])
+for library in libraries:
+    import_module(library)
+for name in posix:
+    sys.modules.pop(name, None)
+logging.Logger.setLevel = spy
+sys.meta_path.insert(0, NoPosix())
+before = state()
+for name in names:
+    import_module(name)
+print(json.dumps([before, state()]))
+"""
+
+
+def _foreign(module, nodes):
+    """The packages of others that some lines of a module import."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found - {"pyro_vae"}
+
+
+@pytest.fixture(scope="module")
+def state_before_and_after():
+    """What is global, before and after an import of all modules where there is no POSIX."""
+    modules = [name for name in MODULES if name != "pyro_vae.__main__"]
+    libraries = {name for module in MODULES for name in _foreign(module, TREES[module].body)}
+    given = json.dumps([modules, sorted(libraries), POSIX])
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, given], check=False, capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_needs_posix(state_before_and_after, module):
+    assert state_before_and_after  # all were imported without
+    assert not _foreign(module, ast.walk(TREES[module])) & set(POSIX)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param("levels of loggers", marks=pytest.mark.xfail(strict=True, reason="pyro_vae.traced sets one")),
+        "handlers",
+        "bijections",
+        "threads",
+        "generator",
+        "default type",
+    ],
+)
+def test_nothing_happens_at_import(state_before_and_after, what):
+    before, after = state_before_and_after
+    assert after[what] == before[what]
+
+
 def test_shelves_are_part_of_the_package():
     from pyro_vae.guides.gaussian import GaussianGuide
     from pyro_vae.inference.aevb import AEVB
@@ -206,6 +296,20 @@ def test_every_part_documents_itself():
         assert parts.names(kind)
         for name in parts.names(kind):
             assert parts.find(kind, name).__doc__, name
+
+
+def test_the_package_says_what_it_is():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {pyro_vae.__version__}\n" in citation
+    assert f"\nrepository-code: {project['urls']['Homepage']}\n" in citation
+    assert (ROOT / "pyro_vae" / "py.typed").is_file()
+    # What the code imports is said, and what comes with it is not relied upon.
+    names = {"pyro": "pyro-ppl", "sklearn": "scikit-learn", "arviz_stats": "arviz", "xarray": "arviz"}
+    said = {re.match(r"[\w-]+", text)[0] for text in project["dependencies"]}
+    for module in MODULES:
+        for name in _foreign(module, TREES[module].body) - sys.stdlib_module_names:
+            assert names.get(name, name.replace("_", "-")) in said, f"{module} imports {name}"
 
 
 def test_the_public_names_resolve():

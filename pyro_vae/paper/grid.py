@@ -21,7 +21,7 @@ from pyro_vae.paper.tables import read_table, write_table
 from pyro_vae.paper.workers import Local, WorkerLost, Workers
 from pyro_vae.run.fit import schedule
 from pyro_vae.run.folder import read_metrics
-from pyro_vae.run.lock import released
+from pyro_vae.run.lock import wait_until_released
 from pyro_vae.run.signals import collected
 
 STEP_SIZES = (0.01, 0.02, 0.1)
@@ -154,7 +154,7 @@ def _train(cell: Cell, samples: int, stages: Sequence[int], commands: "_Commands
         except WorkerLost as error:
             note(f"{cell.name(cell.step_sizes[0])}: {error}, it goes on from its last checkpoint")
             for step_size in cell.step_sizes:
-                released(commands.out / cell.name(step_size))  # a lost worker may live on for a moment
+                wait_until_released(commands.out / cell.name(step_size))  # a lost worker may live on for a moment
     raise RunError(f"{cell.name(cell.step_sizes[0])}: it has lost {_LIVES} workers")
 
 
