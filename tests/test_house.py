@@ -42,7 +42,6 @@ EDGES_TO_GO = {
     ("pyro_vae.inference.full_vb", "pyro_vae.run.settings"): "KL's names belong to the mathematics",
     ("pyro_vae.data.dataset", "pyro_vae.run.settings"): "BINARIZE belongs to the data",
     ("pyro_vae.paper.workers", "pyro_vae.cli"): "a worker starts a command without importing the door",
-    ("pyro_vae.paper.figures", "pyro_vae.analysis.figures"): "what both draw belongs below them",
 }
 NAMES_TO_GO = {
     "pyro_vae.analysis.analyze": "isinstance BayesianModel; importance as a default",

@@ -1,9 +1,9 @@
-"""The pictures: what lies where."""
+"""The pictures of a run."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from pyro_vae import Run, train
@@ -16,30 +16,9 @@ def run(tmp_path_factory):
     return train(tmp_path_factory.mktemp("figures") / "run", samples=12_000, hidden=10, latent=2, progress=False)
 
 
-def test_images_are_laid_out_row_by_row(run):
-    # Five grey images in three columns: the sixth place stays white. Digits of 8 pixels are drawn four times as large.
-    images = torch.linspace(0, 0.8, 5).unsqueeze(1).expand(5, 64)
-    axes = Figure().subplots()
-    height, width = figures._show(axes, images, run, columns=3)
-    assert (height, width) == (2 * 33 - 1, 3 * 33 - 1)
-    picture = axes.images[0].get_array()
-    for n, grey in enumerate((0.0, 0.2, 0.4, 0.6, 0.8, 1.0)):
-        row, column = 33 * (n // 3), 33 * (n % 3)
-        np.testing.assert_allclose(picture[row : row + 32, column : column + 32], grey, atol=1e-6)
-    assert (picture[32] == 1).all()  # the line between the rows
-
-
-def test_an_image_keeps_its_orientation(run):
-    image = torch.arange(64.0) / 64  # brighter to the right and to the bottom
-    axes = Figure().subplots()
-    figures._show(axes, [image], run, columns=1)
-    picture = axes.images[0].get_array()
-    np.testing.assert_allclose(picture[::4, ::4], image.reshape(8, 8), atol=1e-6)
-
-
 @pytest.mark.parametrize("draw", [figures.curve, figures.sample, figures.reconstruct, figures.manifold])
 def test_every_picture_can_be_drawn_anywhere_and_again(run, draw, tmp_path):
-    first, second = (draw(run, path=tmp_path / f"{n}.png") for n in (1, 2))
+    first, second = draw(run, path=tmp_path / "1.png"), draw(run, path=str(tmp_path / "2.png"))
     assert np.array_equal(imread(first), imread(second))
     assert imread(first)[..., :3].std() > 0.05  # not blank
     for path in (tmp_path / "no" / "such" / "folder.png", tmp_path / "picture", tmp_path):
@@ -51,3 +30,45 @@ def test_a_run_without_two_latents_has_no_manifold(tmp_path):
     run = train(tmp_path / "run", samples=1000, hidden=5, latent=3, progress=False)
     assert sorted(path.name for path in figures.all_of(run)) == ["curve.png", "reconstructions.png", "samples.png"]
     assert isinstance(Run.open(tmp_path / "run"), Run)
+
+
+def test_a_table_has_a_curve_alone_and_that_is_said(run, caplog):
+    table = replace(run, dataset=replace(run.dataset, image_shape=None))
+    assert [path.name for path in figures.all_of(table)] == ["curve.png"]
+    assert caplog.messages == ["digits is a table and has no images: the training curve alone is drawn"]
+    for draw in (figures.sample, figures.reconstruct, figures.manifold):
+        with pytest.raises(InputError, match="a picture needs images, and digits is a table"):
+            draw(table)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are drawn, which are not saved."""
+    made = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: made.append(figure) or path)
+    return made
+
+
+GOOD = [(0, -540), (1000, -200), (10_000, -110), (20_000, -105), (50_000, -102), (100_000, -100)]
+FAILED = [(0, -540), (1000, -200), (10_000, -110), (100_000, -9000)]
+NOT_FINITE = [(0, -540), (1000, -200), (2000, float("-inf")), (3000, float("nan"))]
+
+
+@pytest.mark.parametrize(("bounds", "inset"), [(GOOD, True), (FAILED, False), (NOT_FINITE, False)])
+def test_a_curve_shows_every_value(run, drawn, bounds, inset):
+    figures.curve(replace(run, metrics=[[n, 0.0, bound + 1, bound] for n, bound in bounds]))
+    (axes,) = drawn[0].axes
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    shown = [bound for _, bound in bounds if np.isfinite(bound)]
+    assert left <= 0
+    assert right >= bounds[-1][0]
+    assert low <= min(shown)
+    assert high >= max(shown) + 1
+    # The last tenfold is shown larger where all of it lies in less than a quarter of the whole: -110 to -99 of -540.
+    assert len(axes.child_axes) == inset
+    if inset:
+        (larger,) = axes.child_axes
+        assert -115 < larger.get_ylim()[0] <= -110
+        assert -99 <= larger.get_ylim()[1] < -90
+    missing = [text for text in axes.texts if text.get_text() == "not finite"]
+    assert [text.xy[0] for text in missing] == [n for n, bound in bounds if not np.isfinite(bound)]
