@@ -263,7 +263,7 @@ def peak_memory() -> str:
     """Trains from the command line and returns the peak of its resident memory, in MiB, as Linux tells it."""
     data = "mnist" if (data_dir() / "MNIST").is_dir() else "digits"
     code = (  # `getrusage` would tell this process's own peak, which a child inherits
-        "import sys; from pyro_vae.cli.main import main\n"
+        "import sys; from pyro_vae.cli import main\n"
         "main(sys.argv[1:])\n"
         "print(int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) // 1024)"
     )

@@ -6,7 +6,7 @@ python examples/compare_baselines.py [SAMPLES]
 import sys
 
 from pyro_vae import compare, train
-from pyro_vae.run.progress import print_comparison
+from pyro_vae.cli.tables import print_comparison
 
 ALGORITHMS = {"aevb": {}, "wake_sleep": {}, "mcem": {"step_size": 0.1}}
 

@@ -13,9 +13,9 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from pyro_vae import compare, train
+from pyro_vae.cli.tables import print_comparison
 from pyro_vae.errors import InputError
 from pyro_vae.models.base import Model
-from pyro_vae.run.progress import print_comparison
 
 
 class ConvModel(Model):

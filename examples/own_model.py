@@ -15,8 +15,8 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_vae import compare, train
+from pyro_vae.cli.tables import print_comparison
 from pyro_vae.networks import hidden_layer, linear
-from pyro_vae.run.progress import print_comparison
 
 
 class Conditional(nn.Module):

@@ -6,8 +6,8 @@ python examples/swap_likelihood.py [SAMPLES]
 import sys
 
 from pyro_vae import compare, train
+from pyro_vae.cli.tables import print_comparison
 from pyro_vae.errors import InputError
-from pyro_vae.run.progress import print_comparison
 
 DENSITIES = ("continuous_bernoulli", "isotropic", "gaussian", "beta")
 MASSES = ("discretized_logistic", "categorical")

@@ -10,8 +10,8 @@ import torch
 from matplotlib.figure import Figure
 
 from pyro_vae import compare, train
+from pyro_vae.cli.tables import print_comparison
 from pyro_vae.run import parts
-from pyro_vae.run.progress import print_comparison
 
 
 def main(samples: float = 2e5, out: str = "runs/swap_prior") -> None:

@@ -4,7 +4,7 @@ Read from the model's trace: all latent sites inside the plate `"data"`, whateve
 supports, lie side by side in one vector per datapoint.
 """
 
-__all__ = ["LogJoint", "bijection"]
+__all__ = ["LogJoint", "bijection", "bijection_to"]
 
 import copy
 from collections.abc import Callable, Mapping
@@ -15,7 +15,8 @@ import torch
 from pyro import poutine
 from torch import Size, Tensor
 from torch.distributions import Transform, biject_to
-from torch.distributions.constraints import MixtureSameFamilyConstraint
+from torch.distributions.constraints import Constraint, MixtureSameFamilyConstraint, independent
+from torch.distributions.transforms import IndependentTransform
 
 from pyro_vae.bayesian import has_random_weights
 from pyro_vae.errors import InputError
@@ -23,8 +24,18 @@ from pyro_vae.hmc import with_gradient
 from pyro_vae.sites import Site, latent_sites, sample_sites, site_log_prob
 from pyro_vae.traced import Traced
 
-# The bijection of a mixture is that of its parts, which torch leaves out.
-biject_to.register(MixtureSameFamilyConstraint, lambda mixture: biject_to(mixture.base_constraint))
+
+def bijection_to(support: Constraint) -> Transform:
+    """Returns a bijection from the real numbers to a support; a mixture's, which torch lacks, is that of its parts.
+
+    Raises:
+        NotImplementedError: If there is none.
+    """
+    if isinstance(support, MixtureSameFamilyConstraint):
+        return bijection_to(support.base_constraint)
+    if isinstance(support, independent):
+        return IndependentTransform(bijection_to(support.base_constraint), support.reinterpreted_batch_ndims)
+    return biject_to(support)
 
 
 class LogJoint:
@@ -168,7 +179,7 @@ def bijection(name: str, site: Site) -> Transform:
     has = "a distribution that does not tell its support"
     try:
         has = f"the support {' '.join(str(support := site['fn'].support).split())[:80]}"
-        return biject_to(support)
+        return bijection_to(support)
     except (NotImplementedError, AttributeError) as error:
         raise InputError(
             f"site '{name}' has {has}, and HMC and fitted Gaussians need a bijection from the real numbers to it: use "

@@ -1,18 +1,24 @@
 """On a GPU, many cycles of updates from one CUDA graph: the host launches them all at once."""
 
-__all__ = ["Replay", "capture"]
+__all__ = ["Cycled", "Replay", "capture"]
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from pyro_vae.run.fit import Learner
-
 _logger = logging.getLogger("pyro_vae")
+
+
+class Cycled(Protocol):
+    """What can be recorded of a learner."""
+
+    loss: Tensor
+
+    def step(self) -> int:
+        """Performs one cycle of updates and returns its cost in datapoint evaluations."""
 
 
 class Replay:
@@ -26,9 +32,7 @@ class Replay:
         losses: Where the record leaves the sum of their losses.
     """
 
-    def __init__(
-        self, learner: "Learner", launch: Callable[[], object], cycles: int, cost: int, losses: Tensor
-    ) -> None:
+    def __init__(self, learner: Cycled, launch: Callable[[], object], cycles: int, cost: int, losses: Tensor) -> None:
         self.learner, self.launch, self.cycles, self.cost, self.losses = learner, launch, cycles, cost, losses
         self.loss = learner.loss
 
@@ -39,7 +43,7 @@ class Replay:
         return self.cost
 
 
-def capture(learner: "Learner", cycles: int) -> Replay | None:
+def capture(learner: Cycled, cycles: int) -> Replay | None:
     """Records cycles of a learner whose steps are compiled, without performing them.
 
     Arguments:

@@ -13,12 +13,11 @@ import torch
 from pyro import poutine
 from pyro.nn import PyroModule
 from torch import Tensor, nn
-from torch.distributions import biject_to
 from xarray import DataTree
 
 from pyro_vae import to_arviz
-from pyro_vae.cli.main import main
-from pyro_vae.log_joint import LogJoint
+from pyro_vae.cli import main
+from pyro_vae.log_joint import LogJoint, bijection_to
 from pyro_vae.run import parts
 from pyro_vae.sites import isolated
 from pyro_vae.split import Split
@@ -139,12 +138,12 @@ def _integral(distribution: dist.Distribution) -> tuple[float, Tensor]:
         x = distribution.base_dist.enumerate_support()
         weight = distribution.log_prob(x).exp()
     else:
-        # Midpoints of t in (-1, 1), then u = t / (1 - t^2) on the whole line, then the support by Pyro's bijection.
+        # Midpoints of t in (-1, 1), then u = t / (1 - t^2) on the whole line, then the support by its bijection.
         n = {1: 20_000, 2: 300}[size]
         t = (2 * torch.arange(n, dtype=torch.float64) + 1) / n - 1
         t = torch.stack(torch.meshgrid(*[t] * size, indexing="ij"), -1).view(-1, size)
         u = t / (1 - t**2)
-        transform = biject_to(distribution.support)
+        transform = bijection_to(distribution.support)
         x = transform(u)
         jacobian = transform.log_abs_det_jacobian(u, x).reshape(len(x), -1).sum(-1)
         jacobian = jacobian + ((1 + t**2) / (1 - t**2) ** 2).log().sum(-1) + size * math.log(2 / n)

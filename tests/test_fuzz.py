@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 from torch import nn
 
-from pyro_vae.cli.main import main
+from pyro_vae.cli import main
 from pyro_vae.data import sources
 from pyro_vae.data.dataset import load_data
 from pyro_vae.errors import InputError

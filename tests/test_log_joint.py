@@ -14,7 +14,7 @@ from torch import nn
 from pyro_vae.errors import InputError
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.hmc import HMC, sample
-from pyro_vae.log_joint import LogJoint, bijection
+from pyro_vae.log_joint import LogJoint, bijection, bijection_to
 from pyro_vae.models.bernoulli import BernoulliModel
 from pyro_vae.models.gaussian import GaussianModel
 from pyro_vae.sites import isolated
@@ -44,6 +44,17 @@ def _loop(model, latents, x):
             trace = poutine.trace(poutine.condition(model, values)).get_trace(x[n : n + 1])
             rows.append(trace.log_prob_sum())
     return torch.stack(rows).view(chains, len(x))
+
+
+def test_a_mixtures_bijection_is_that_of_its_parts():
+    # Of positive numbers it is exp, whose log derivative is its argument, summed over what is one event.
+    weights = dist.Categorical(torch.ones(2, 3))
+    gammas = dist.MixtureSameFamily(weights, dist.Gamma(torch.ones(2, 3), 1.0))
+    u = torch.tensor([[-1.0, 0.5], [2.0, 0.0]])
+    for distribution, log_jacobian in ((gammas, u), (gammas.to_event(1), u.sum(-1))):
+        bijection = bijection_to(distribution.support)
+        torch.testing.assert_close(bijection(u), u.exp())
+        torch.testing.assert_close(bijection.log_abs_det_jacobian(u, bijection(u)), log_jacobian)
 
 
 @pytest.mark.parametrize(

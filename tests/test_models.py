@@ -175,15 +175,18 @@ def test_a_discretised_logistic_far_from_its_mean_keeps_its_digits():
 
 
 def test_bernoulli_is_equation_11():
-    # With zero weights y = 1/2 for every pixel: log p(x|z) = D log 1/2, grey or not.
+    # With zero weights y = sigmoid(b), whatever z is: log p(x|z) = sum_i x_i log y_i + (1 - x_i) log(1 - y_i).
     model = BernoulliModel(12, 2, hidden=3)
     for parameter in model.parameters():
         torch.nn.init.zeros_(parameter)
-    x = torch.rand(4, 12)
-    torch.testing.assert_close(
-        model.likelihood(torch.zeros(4, 2)).log_prob(x),
-        torch.full((4,), 12 * 0.5).log() * 0 - 12 * torch.log(torch.tensor(2.0)),
-    )
+    x, z = torch.rand(4, 12), torch.randn(4, 2)
+    # At b = 0 every y is 1/2, and twelve pixels have the log 12 log(1/2), grey or not.
+    torch.testing.assert_close(model.likelihood(z).log_prob(x), torch.full((4,), -12 * math.log(2)))
+    y = torch.linspace(0.1, 0.9, 12)
+    with torch.no_grad():
+        model.decoder[1].bias.copy_((y / (1 - y)).log())
+    expected = (x * y.log() + (1 - x) * (1 - y).log()).sum(-1)
+    torch.testing.assert_close(model.likelihood(z).log_prob(x), expected)
 
 
 def test_gaussian_is_equation_12():

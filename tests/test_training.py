@@ -85,16 +85,6 @@ def test_recorded_cycles_are_replayed_as_far_as_the_next_evaluation(monkeypatch)
     assert clock.samples == 5000
 
 
-def test_a_record_leaves_the_loss_where_it_writes_it():
-    learner = _Counting()
-    learner.loss = written = torch.tensor(1.0)
-    replay = Replay(learner, lambda: written.fill_(2.0), 5, 50, written)
-    learner.loss = torch.tensor(9.0)
-    assert replay() == 50
-    assert learner.loss is written
-    assert learner.loss == 2.0
-
-
 def test_a_budget_that_is_spent_trains_no_further(pixels):
     learner = _learner(pixels, step_size=1e-4)
     before = [p.clone() for p in learner.update.parameters]

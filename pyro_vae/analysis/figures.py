@@ -1,7 +1,8 @@
 """Pictures of a run: training curve, samples, reconstructions, manifold."""
 
-__all__ = ["all_of", "curve", "manifold", "reconstruct", "sample", "show_manifold", "show_samples"]
+__all__ = ["all_of", "curve", "manifold", "reconstruct", "sample"]
 
+import logging
 import math
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,19 +11,24 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from torch import Tensor
+from matplotlib.ticker import NullFormatter
 
 from pyro_vae import generate
 from pyro_vae.bayesian import has_random_weights
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError
 from pyro_vae.run.folder import replace_file
+from pyro_vae.run.images import image_shape, show, show_manifold, show_samples
 from pyro_vae.run.run import Run
+
+_logger = logging.getLogger("pyro_vae")
 
 
 def all_of(run: Run) -> list[Path]:
     """Draws every picture that the run has into its folder; returns their paths."""
+    if run.dataset.image_shape is None:
+        _logger.warning("%s is a table and has no images: the training curve alone is drawn", run.dataset.name)
+        return [curve(run)]
     paths = []
     for draw in (curve, sample, reconstruct, manifold):
         with suppress(InputError):  # the manifold is for two latents, and a likelihood may have no mean
@@ -30,8 +36,8 @@ def all_of(run: Run) -> list[Path]:
     return paths
 
 
-def curve(run: Run, path: Path | None = None) -> Path:
-    """Draws the bound of both splits over the samples seen, with the axes of the paper's Figure 2.
+def curve(run: Run, path: str | Path | None = None) -> Path:
+    """Draws the bound of both splits over the samples seen, all of it, and its last tenfold larger where that is flat.
 
     Arguments:
         run: The run.
@@ -42,26 +48,43 @@ def curve(run: Run, path: Path | None = None) -> Path:
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
-    samples, _, train, test = zip(*run.metrics, strict=True)
-    # The warm-up and the first steps lie hundreds of nats below the rest: the axes begin half-way to the end.
-    half = (test[0] + test[-1]) / 2
-    shown = [n for n, value in zip(samples, test, strict=True) if value >= half and n > 0] or samples[1:]
-    low = min(value for n, *values in zip(samples, train, test, strict=True) if n in shown for value in values)
-    margin = 0.05 * (max(*train, *test) - low)
-    axes.plot(samples, train, "o-", ms=3, color="tab:red", label="train")
-    axes.plot(samples, test, "o-", ms=3, color="tab:blue", label="test")
-    axes.set_xscale("log")
-    axes.set_xlim(0.9 * shown[0], 1.1 * shown[-1])
-    axes.set_ylim(low - margin, max(*train, *test) + margin)
+    first = next((row[0] for row in run.metrics if row[0] > 0), 1)
+    axes.set_xscale("symlog", linthresh=first, linscale=0.3)  # so that 0 samples have a place
+    _bounds(axes, run.metrics)
+    decades = range(math.ceil(math.log10(first)), math.floor(math.log10(max(run.metrics[-1][0], first))) + 1)
+    axes.set_xticks([0, *(10**n for n in decades)])
+    for samples, *values in run.metrics:
+        if not np.isfinite(values).all():
+            axes.axvline(samples, color="0.5", ls=":")
+            axes.annotate("not finite", (samples, 0.5), xycoords=("data", "axes fraction"), rotation=90, ha="right")
     axes.set_xlabel("training datapoints evaluated")
     axes.set_ylabel("lower bound (nats per datapoint)")
     axes.set_title(_title(run))
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2)
+    late = [row for row in run.metrics if 10 * row[0] >= run.metrics[-1][0] > 0]
+    if len(late) > 2 and np.isfinite(late).all() and _spread(late) < _spread(run.metrics) / 4:
+        inset = axes.inset_axes((0.45, 0.12, 0.52, 0.55))
+        inset.set_xscale("log")
+        _bounds(inset, late)
+        inset.xaxis.set_minor_formatter(NullFormatter())
+        inset.tick_params(labelsize="small")
     return _save(figure, path or run.path / "curve.png")
 
 
-def sample(run: Run, number: int = 100, path: Path | None = None) -> Path:
+def _bounds(axes: Axes, rows: Sequence[Sequence[float]]) -> None:
+    samples, _, train, test = zip(*rows, strict=True)
+    axes.plot(samples, train, "o-", ms=3, color="tab:orange", label="train")
+    axes.plot(samples, test, "o-", ms=3, color="tab:blue", label="test")
+    axes.grid(alpha=0.3)
+
+
+def _spread(rows: Sequence[Sequence[float]]) -> float:
+    """The distance of the highest from the lowest bound."""
+    values = [value for _, _, *bounds in rows for value in bounds if np.isfinite(value)]
+    return max(values) - min(values) if values else 0.0
+
+
+def sample(run: Run, number: int = 100, path: str | Path | None = None) -> Path:
     """Draws means of p(x | z) for z from the prior, as in the paper's Figure 5.
 
     Arguments:
@@ -79,15 +102,7 @@ def sample(run: Run, number: int = 100, path: Path | None = None) -> Path:
     return _save(figure, path or run.path / "samples.png")
 
 
-def show_samples(axes: Axes, run: Run, number: int) -> None:
-    """Draws what `sample` draws into given axes."""
-    with seeded(run.settings.seed, run.dataset.train.device):
-        images = generate.prior_means(run.model, number)
-    _show(axes, images, run, math.ceil(math.sqrt(number)))
-    axes.set_axis_off()
-
-
-def reconstruct(run: Run, number: int = 10, path: Path | None = None) -> Path:
+def reconstruct(run: Run, number: int = 10, path: str | Path | None = None) -> Path:
     """Draws test datapoints above their reconstructions, means of p(x | z) for z from q(z | x).
 
     Arguments:
@@ -102,7 +117,7 @@ def reconstruct(run: Run, number: int = 10, path: Path | None = None) -> Path:
         x = run.dataset.test.first(number)
         images = generate.reconstructions(run.model, run.guide, x)
     figure, axes = _canvas(len(x), 2, run)
-    height, _ = _show(axes, [*x, *images], run, len(x))
+    height, _ = show(axes, [*x, *images], run, len(x))
     axes.set_yticks([height * 0.25, height * 0.75], ["data", "model"])
     axes.set_xticks([])
     axes.spines[:].set_visible(False)
@@ -110,7 +125,7 @@ def reconstruct(run: Run, number: int = 10, path: Path | None = None) -> Path:
     return _save(figure, path or run.path / "reconstructions.png")
 
 
-def manifold(run: Run, side: int = 20, path: Path | None = None) -> Path:
+def manifold(run: Run, side: int = 20, path: str | Path | None = None) -> Path:
     """Draws means of p(x | z) on a grid of two latent variables, as in the paper's Figure 4.
 
     Arguments:
@@ -130,19 +145,6 @@ def manifold(run: Run, side: int = 20, path: Path | None = None) -> Path:
     return _save(figure, path or run.path / "manifold.png")
 
 
-def show_manifold(axes: Axes, run: Run, side: int) -> None:
-    """Draws what `manifold` draws into given axes."""
-    latents = generate.unit_square(run.model, side)
-    (points,) = latents.values()
-    height, width = _show(axes, generate.at(run.model, latents), run, side)
-    shown = np.unique(np.linspace(0, side - 1, min(side, 5)).round().astype(int))
-    values = [f"{v:.2f}" for v in points[:side, 0][shown.tolist()].tolist()]
-    axes.set_xticks((shown + 0.5) / side * width, values)
-    axes.set_yticks((shown + 0.5) / side * height, values)
-    axes.set_xlabel("$z_1$")
-    axes.set_ylabel("$z_2$")
-
-
 def _title(run: Run) -> str:
     s = run.settings
     grey = "" if s.binarize == "none" else f", {s.binarize} binarisation"
@@ -153,7 +155,7 @@ def _title(run: Run) -> str:
 
 def _canvas(columns: int, rows: int, run: Run) -> tuple[Figure, Axes]:
     """A figure whose one axes has room for so many images."""
-    height, width = run.dataset.image_shape
+    height, width, *_ = (side + 1 for side in image_shape(run))
     scale = min(8.0 / (columns * width), 8.0 / (rows * height))
     # An inch for the title, and half of one for the labels at the side.
     size = (max(5.0, columns * width * scale + 0.5), rows * height * scale + 1.0)
@@ -161,23 +163,8 @@ def _canvas(columns: int, rows: int, run: Run) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _show(axes: Axes, images: Tensor | Sequence[Tensor], run: Run, columns: int) -> tuple[int, int]:
-    """Shows images side by side with a thin line between them; returns the height and width of the whole."""
-    shape = run.dataset.image_shape
-    zoom = max(1, 32 // max(shape))  # so that the line is thin beside a small image too
-    height, width = (zoom * side for side in shape)
-    rows = math.ceil(len(images) / columns)
-    tiles: NDArray[np.float32] = np.ones((rows, columns, height + 1, width + 1), dtype=np.float32)
-    for n, image in enumerate(images):
-        pixels = image.cpu().numpy().reshape(shape)
-        tiles[n // columns, n % columns, :height, :width] = pixels.repeat(zoom, 0).repeat(zoom, 1)
-    picture = tiles.transpose(0, 2, 1, 3).reshape(rows * (height + 1), columns * (width + 1))[:-1, :-1]
-    extent = (0.0, picture.shape[1], picture.shape[0], 0.0)
-    axes.imshow(picture, cmap="gray", vmin=0.0, vmax=1.0, extent=extent, interpolation="nearest")
-    return picture.shape[0], picture.shape[1]
-
-
-def _save(figure: Figure, path: Path) -> Path:
+def _save(figure: Figure, path: str | Path) -> Path:
+    path = Path(path)
     if path.suffix.lower() != ".png" or not path.parent.is_dir():
         raise InputError(f"--out {path} is not possible: give the name of a .png file in a folder that exists")
     replace_file(path, lambda beside: figure.savefig(beside, dpi=150, bbox_inches="tight", format="png"))

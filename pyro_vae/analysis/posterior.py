@@ -28,12 +28,12 @@ from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Size, Tensor
-from torch.distributions import biject_to, constraints
+from torch.distributions import constraints
 
 from pyro_vae.elbo import ROWS
 from pyro_vae.errors import InputError
 from pyro_vae.hmc import HMC
-from pyro_vae.log_joint import LogJoint
+from pyro_vae.log_joint import LogJoint, bijection_to
 from pyro_vae.sites import (
     Site,
     deterministic_sites,
@@ -122,7 +122,7 @@ def require_bijections(model: Callable[..., Any], name: str, x: Tensor) -> None:
         for site, content in latent_sites(poutine.trace(model).get_trace(x)).items():
             support: Any = "unknown"
             try:
-                biject_to(support := content["fn"].support)
+                bijection_to(support := content["fn"].support)
             except Exception:
                 raise InputError(
                     f"HMC cannot move site '{site}' of {name}: no bijection leads from the real line to its support "

@@ -1,5 +1,72 @@
-"""The command line, `pyro-vae`."""
+"""The command line, `pyro-vae`: one file a group of commands.
+
+Results go to standard output, progress and errors to standard error. Nothing above the commands' own bodies imports
+torch, so that help and wrong input are answered at once.
+"""
 
 __all__ = ["main"]
 
-from pyro_vae.cli.main import main
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from pyro_vae import __version__
+from pyro_vae.cli import analyze, data, evaluate, paper, pictures, train
+from pyro_vae.errors import InputError, Interrupted, RunError
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.pass_context
+def _pyro_vae(context: click.Context) -> None:
+    """Auto-Encoding Variational Bayes (Kingma & Welling, 2014) in Pyro."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for _command in (
+    train.train,
+    evaluate.evaluate,
+    evaluate.compare,
+    analyze.analyze,
+    pictures.sample,
+    pictures.reconstruct,
+    pictures.manifold,
+    data.data,
+    data.parts,
+    paper.paper,
+):
+    _pyro_vae.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits: 0, 1 a run failed, 2 wrong input, 128 + signal interrupted."""
+    try:
+        _pyro_vae.main(arguments, prog_name="pyro-vae", standalone_mode=False)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
+    except InputError as error:
+        _fail(str(error), 2)
+    except RunError as error:
+        _fail(str(error), 1)
+    except OSError as error:  # no permission, a full disk
+        _fail(f"{error.filename or 'output'}: {error.strerror or error}", 2)
+    except Interrupted as error:
+        _fail("interrupted: go on by --resume", 128 + error.signal)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted", 130)
+
+
+def _fail(message: str, status: int) -> None:
+    if status != 1 and _among_others():
+        sys.exit(status)  # the first of torchrun's processes says it
+    line = " ".join(message.split())
+    # A name in a folder from elsewhere may hold what moves a terminal's cursor.
+    click.echo(f"pyro-vae: {''.join(c if c.isprintable() else '?' for c in line)}", err=True)
+    sys.exit(status)
+
+
+def _among_others() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"

@@ -10,9 +10,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyro_vae.analysis import figures
 from pyro_vae.paper.protocol import find_algorithm
 from pyro_vae.run.folder import replace_file
+from pyro_vae.run.images import show_manifold, show_samples
 from pyro_vae.run.run import Run
 
 _FREE_COLORS = ("tab:orange", "tab:purple", "tab:brown", "tab:pink", "tab:gray", "tab:olive", "tab:cyan")
@@ -157,7 +157,7 @@ def figure4(runs: Mapping[int, Run], path: Path) -> Path:
     """
     figure = Figure(figsize=(6 * len(runs), 6.4), layout="constrained")
     for axes, (side, run) in zip(figure.subplots(1, len(runs), squeeze=False)[0], runs.items(), strict=True):
-        figures.show_manifold(axes, run, side)
+        show_manifold(axes, run, side)
     return _save(figure, path)
 
 
@@ -170,7 +170,7 @@ def figure5(runs: Sequence[Run], path: Path) -> Path:
     """
     figure = Figure(figsize=(3.2 * len(runs), 3.5), layout="constrained")
     for axes, run in zip(figure.subplots(1, len(runs), squeeze=False)[0], runs, strict=True):
-        figures.show_samples(axes, run, 100)
+        show_samples(axes, run, 100)
         axes.set_title(f"{run.settings.latent}-D latent space", fontsize=10)
     return _save(figure, path)
 

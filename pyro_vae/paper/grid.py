@@ -18,7 +18,7 @@ from pyro_vae.paper.display import Display
 from pyro_vae.paper.protocol import PILOT
 from pyro_vae.paper.workers import Local, WorkerLost, Workers
 from pyro_vae.run.folder import read_metrics
-from pyro_vae.run.lock import released
+from pyro_vae.run.lock import wait_until_released
 from pyro_vae.run.signals import collected
 
 # How many workers a run may lose before it counts as failed.
@@ -112,7 +112,7 @@ def _train(cell: Cell, stages: set[int], commands: Commands, note: Note) -> Path
         except WorkerLost as error:
             note(f"{name}: {error}, it goes on from its last checkpoint")
             for step_size in cell.step_sizes:
-                released(commands.folder(cell, step_size))  # a lost worker may live on for a moment
+                wait_until_released(commands.folder(cell, step_size))  # a lost worker may live on for a moment
     raise RunError(f"{name}: it has lost {_LIVES} workers")
 
 

@@ -1,14 +1,14 @@
 """One training process in a run folder at a time."""
 
-__all__ = ["locked", "released"]
+__all__ = ["locked", "wait_until_released"]
 
-import fcntl
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
+
+from filelock import FileLock, Timeout
 
 from pyro_vae.errors import InputError
 
@@ -22,30 +22,32 @@ _logger = logging.getLogger("pyro_vae")
 def locked(folder: Path) -> Iterator[None]:
     """Makes a run folder and keeps other processes from training in it.
 
-    The kernel releases the lock with the process that holds it, however that ends.
+    The operating system releases the lock with the process that holds it, however that ends.
 
     Raises:
         InputError: If another process trains in it, or it cannot be written.
     """
+    # The file stays, since removing it would race with whoever opens it, and a link in its place is not followed.
+    lock = FileLock(folder / ".lock", timeout=0, preserve_lock_file=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # The file stays, since removing it would race with whoever opens it. No link leads out of the folder.
-        file = os.fdopen(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666))
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"{folder} is being trained by another process: wait for its end, or choose another --out"
+        ) from error
     except OSError as error:
-        raise InputError(f"--out {folder} cannot be written: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"{folder} is being trained by another process: wait for its end, or choose another --out"
-            ) from error
-        except OSError as error:  # a network file system without locks
-            _logger.warning("%s cannot be locked (%s): let no other process train in it", folder, error.strerror)
+        if error.filename is not None:
+            raise InputError(f"--out {folder} cannot be written: {error.strerror}") from error
+        # The file could be opened, and not locked: a network file system without locks.
+        _logger.warning("%s cannot be locked (%s): let no other process train in it", folder, error.strerror)
+    try:
         yield
+    finally:
+        lock.release()
 
 
-def released(folder: Path) -> None:
+def wait_until_released(folder: Path) -> None:
     """Waits until no process trains in a run folder, a minute at most."""
     end = monotonic() + _PATIENCE
     while folder.is_dir() and monotonic() < end:

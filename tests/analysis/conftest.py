@@ -3,7 +3,7 @@
 import pytest
 
 from pyro_vae import train
-from pyro_vae.cli.main import main
+from pyro_vae.cli import main
 
 
 @pytest.fixture(scope="session")

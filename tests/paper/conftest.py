@@ -5,7 +5,7 @@ from io import StringIO
 
 import pytest
 
-from pyro_vae.cli.main import main
+from pyro_vae.cli import main
 
 
 class InProcess:

@@ -116,6 +116,6 @@ def test_figures_4_and_5_have_the_papers_grids(monkeypatch, tmp_path):
     monkeypatch.setattr("pyro_vae.paper.figures._save", lambda figure, path: drawn.append(figure) or path)
     assert figure4(Grid(tmp_path, 1000)) == [tmp_path / "figure4.png"]
     assert figure5(Grid(tmp_path, 1000)) == [tmp_path / "figure5.png"]
-    # A digit is drawn with 32 pixels along each side, and a line of one pixel between digits.
-    grids = [[tuple((n + 1) / 33 for n in axes.images[0].get_array().shape[:2]) for axes in f.axes] for f in drawn]
+    # A digit has 8 pixels along each side, and a pixel before it and after the last.
+    grids = [[tuple((n - 1) / 9 for n in axes.images[0].get_array().shape[:2]) for axes in f.axes] for f in drawn]
     assert grids == [[(20, 20), (10, 10)], [(10, 10)] * 4]

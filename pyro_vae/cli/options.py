@@ -1,0 +1,150 @@
+"""Options that several commands share."""
+
+__all__ = ["grouped", "merged", "opened", "opening", "options", "scoring", "splits"]
+
+import functools
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pyro_vae.errors import InputError
+from pyro_vae.run.settings import COMPILE, Options, whole
+
+if TYPE_CHECKING:
+    from pyro_vae.run.run import Run
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def options(*given: Decorator) -> Decorator:
+    """Gives a command several options, which help lists in this order."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(given):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def grouped(name: str, read: Callable[..., Mapping[str, Any]], *given: Decorator) -> Decorator:
+    """Gives a command several options whose values reach it together, as one mapping.
+
+    Arguments:
+        name: The command's argument that takes the mapping.
+        read: Turns the options' values, by name, into the mapping.
+        given: The options.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def grouping(**values: Any) -> Any:
+            ours = {parameter: values.pop(parameter) for parameter in parameters}
+            return command(**values, **{name: read(**ours)})
+
+        before = len(getattr(grouping, "__click_params__", ()))
+        options(*given)(grouping)
+        parameters = [parameter.name for parameter in grouping.__click_params__[before:]]  # type: ignore[attr-defined]
+        return grouping
+
+    return decorate
+
+
+opening = grouped(
+    "opening",
+    dict,
+    click.option("--trust", is_flag=True, help="run the user's Python files that the folder holds copies of"),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
+    click.option("--data-dir", metavar="DIR", help="folder of the data sets"),
+)
+
+
+def opened(path: str, opening: Mapping[str, Any]) -> "Run":
+    """Opens a run folder as the options of `opening` say."""
+    from pyro_vae.run.run import Run
+
+    return Run.open(path, **opening)
+
+
+splits = click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True)
+
+
+def _scoring(
+    split: str,
+    particles: str,
+    marginal: tuple[str, ...],
+    assignments: tuple[str, ...],
+    limit: str | None,
+    seed: str,
+    **others: Any,
+) -> dict[str, Any]:
+    marginal = marginal or ("importance",)
+    return {
+        "split": split,
+        "particles": whole("particles", particles, most=10**6),
+        "marginal": marginal,
+        "set": merged({}, assignments, marginal),
+        "limit": None if limit is None else whole("limit", limit),
+        "seed": whole("seed", seed, 0),
+        **others,
+    }
+
+
+scoring = grouped(
+    "scoring",
+    _scoring,
+    splits,
+    click.option("--particles", default="1000", show_default=True, help="importance samples per datapoint"),
+    click.option(
+        "--marginal",
+        multiple=True,
+        metavar="NAME",
+        help="estimator of log p(x), may be repeated  [default: importance]",
+    ),
+    click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="NAME.KEY=VALUE",
+        help="an argument of an estimator, e.g. reciprocal.draws=50; may be repeated",
+    ),
+    click.option("--limit", metavar="N", help="the first N datapoints only"),
+    click.option("--seed", default="0", show_default=True, help="the seed of the draws"),
+    click.option(
+        "--compile", type=click.Choice(COMPILE), default="auto", show_default=True, help="compile the estimators"
+    ),
+    click.option("--local", is_flag=True, help="use a Gaussian fitted to each datapoint's posterior as the guide"),
+    click.option("--force", is_flag=True, help="estimate log p(x) where an estimator declines"),
+)
+
+
+def merged(given: Mapping[str, Mapping[str, Any]], assignments: Sequence[str], parts: Sequence[str]) -> Options:
+    """Adds what `--set PART.KEY=VALUE` says to the arguments of parts.
+
+    Arguments:
+        given: Arguments by part.
+        assignments: The texts.
+        parts: The parts that may be named.
+
+    Raises:
+        InputError: If a text names no part and key.
+    """
+    added: Options = {part: dict(values) for part, values in given.items()}
+    for assignment in assignments:
+        target, equals, text = assignment.partition("=")
+        part = next((part for part in parts if target.startswith(f"{part}.")), "")  # a part named by path has dots
+        key = target.removeprefix(f"{part}.")
+        if not (equals and part and key):
+            raise InputError(f"--set {assignment} is not PART.KEY=VALUE, PART being one of {', '.join(parts)}")
+        added.setdefault(part, {})[key] = _value(text)
+    return added
+
+
+def _value(text: str) -> Any:
+    """Reads a value as TOML does, a string where it is nothing else."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text

@@ -1,0 +1,88 @@
+"""`pyro-vae train`."""
+
+__all__ = ["train"]
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pyro_vae.cli.options import grouped, merged
+from pyro_vae.run.settings import PARTS, Settings, pixels, read_toml
+
+
+def _settings() -> list[Any]:
+    """Returns an option for each setting. They have no default, so that what was given is known."""
+    found = []
+    for entry in fields(Settings):
+        if entry.name == "set":
+            continue
+        default = "" if entry.default is None else f"  [default: {entry.default}]"
+        flag = "--" + entry.name.replace("_", "-")
+        metavar = "|".join(entry.metadata["choices"]) or entry.name.upper()
+        found.append(click.option(flag, entry.name, metavar=metavar, help=entry.metadata["help"] + default))
+    return found
+
+
+def _given(config: Path | None, assignments: tuple[str, ...], **named: str | None) -> dict[str, Any]:
+    """Reads what is given of the settings, checked before torch is imported."""
+    where = str(config) if config else "the command line"
+    given: dict[str, Any] = read_toml(config) if config else {}
+    given |= {name: value for name, value in named.items() if value is not None}
+    if assignments:
+        Settings.of(given, where)
+        given["set"] = merged(given.get("set", {}), assignments, PARTS)
+    Settings.of(given, where)
+    return given
+
+
+@click.command()
+@grouped(
+    "given",
+    _given,
+    *_settings(),
+    click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="PART.KEY=VALUE",
+        help="an argument of the model, prior, guide or inference; may be repeated",
+    ),
+    click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        metavar="FILE.toml",
+        help="settings by name, or another run's run.toml; options go before it",
+    ),
+)
+@grouped(
+    "place",
+    dict,
+    click.option("--out", metavar="RUN", help="the run folder  [default: runs/DATA-MODEL-INFERENCE-LATENT]"),
+    click.option("--resume", is_flag=True, help="go on with the run in the folder"),
+    click.option("--overwrite", is_flag=True, help="replace the run in the folder"),
+    click.option("--trust", is_flag=True, help="when resuming, run the Python files in the folder"),
+)
+@click.option("--no-figures", is_flag=True, help="draw nothing at the end")
+def train(given: dict[str, Any], place: dict[str, Any], no_figures: bool) -> None:
+    """Train a model and its guide, and draw what they have learnt."""
+    from pyro_vae import ranks
+    from pyro_vae.run.train import train as run_training
+
+    run = run_training(place.pop("out"), **place, **given)
+    if ranks.rank():
+        return
+    *_, test_bound = run.metrics[-1]
+    data = run.dataset
+    click.echo(
+        f"test bound {test_bound:.2f} nats per datapoint, "
+        f"{data.name}, pixels {pixels(data.binarize)}, {data.test.total:,} datapoints"
+    )
+    click.echo(f"run folder {run.path}")
+    if no_figures:
+        return
+    from pyro_vae.analysis import figures
+
+    for path in figures.all_of(run):
+        click.echo(f"figure {path}")
