@@ -1,7 +1,6 @@
 """What can go wrong, by who can mend it. The command line turns each kind into its exit status."""
 
 __all__ = [
-]
     "Count",
     "InputError",
     "Interrupted",

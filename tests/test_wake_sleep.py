@@ -229,5 +229,5 @@ class _Trainable(_TwoLayerModel):
 
 @pytest.mark.parametrize("settings", [{"insomnia": 0.5}, {"insomnia": 1.5, "particles": 2}, {"insomnia": -1}])
 def test_impossible_insomnia_is_refused(pixels, settings):
-    with pytest.raises(InputError, match=f"insomnia {settings['insomnia']} is not possible"):
+    with pytest.raises(InputError, match=rf"insomnia {settings['insomnia']} must lie in \[0, 1\]"):
         WakeSleep(BernoulliModel(12, 2, hidden=7), GaussianGuide(12, 2, hidden=7), pixels, **settings)

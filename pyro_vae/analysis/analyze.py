@@ -31,6 +31,7 @@ from pyro_vae.run.folder import ANALYSIS, replace_file
 from pyro_vae.run.progress import Stages
 from pyro_vae.run.run import Run
 from pyro_vae.run.score import estimators, known
+from pyro_vae.run.settings import MARGINAL
 from pyro_vae.traced import worth_compiling
 
 # Datapoints simulated for the calibration, each with its own latent variables, and transitions to find them again.
@@ -66,7 +67,7 @@ def analyze(
     chains: int = 4,
     draws: int = 500,
     warmup: int = 200,
-    marginal: str = "importance",
+    marginal: str = MARGINAL,
     seed: int = 0,
     compile: str = "auto",
     zarr: bool = False,

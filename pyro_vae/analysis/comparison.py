@@ -18,6 +18,7 @@ from pyro_vae.marginal import Estimate
 from pyro_vae.measure import measure
 from pyro_vae.run.run import Run
 from pyro_vae.run.score import BOUND_PARTICLES, Score, estimators, known, require_scorable, score
+from pyro_vae.run.settings import MARGINAL
 from pyro_vae.split import Split
 from pyro_vae.traced import worth_compiling
 
@@ -86,7 +87,7 @@ def compare(
     *,
     split: str = "test",
     particles: int = 1000,
-    marginal: Sequence[str] = ("importance",),
+    marginal: Sequence[str] = (MARGINAL,),
     set: Mapping[str, Mapping[str, Any]] | None = None,
     limit: int | None = None,
     seed: int = 0,

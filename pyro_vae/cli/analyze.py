@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pyro_vae.cli.options import grouped, opened, opening, splits
-from pyro_vae.run.settings import COMPILE, whole
+from pyro_vae.run.settings import COMPILE, MARGINAL, whole
 
 
 def _sampling(limit: str, chains: str, draws: str, warmup: str, seed: str, **others: Any) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def _sampling(limit: str, chains: str, draws: str, warmup: str, seed: str, **oth
     click.option("--draws", default="500", show_default=True, help="draws of each chain"),
     click.option("--warmup", default="200", show_default=True, help="transitions before them"),
     click.option(
-        "--marginal", default="importance", show_default=True, metavar="NAME", help="estimator of log p(x), e.g. ais"
+        "--marginal", default=MARGINAL, show_default=True, metavar="NAME", help="estimator of log p(x), e.g. ais"
     ),
     click.option("--seed", default="0", show_default=True, help="the seed of all draws"),
     click.option("--compile", type=click.Choice(COMPILE), default="auto", show_default=True, help="compile gradients"),

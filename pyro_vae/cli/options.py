@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyro_vae.errors import InputError
-from pyro_vae.run.settings import COMPILE, Options, whole
+from pyro_vae.run.settings import COMPILE, MARGINAL, Options, whole
 
 if TYPE_CHECKING:
     from pyro_vae.run.run import Run
@@ -80,7 +80,7 @@ def _scoring(
     seed: str,
     **others: Any,
 ) -> dict[str, Any]:
-    marginal = marginal or ("importance",)
+    marginal = marginal or (MARGINAL,)
     return {
         "split": split,
         "particles": whole("particles", particles, most=10**6),

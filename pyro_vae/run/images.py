@@ -14,7 +14,7 @@ from torchvision.utils import make_grid
 from pyro_vae import generate
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError
-from pyro_vae.run.train import Run
+from pyro_vae.run.run import Run
 
 # Data of ink on paper, whose larger values are the darker ones.
 _INK = ("digits", "emnist", "kmnist", "mnist", "omniglot", "qmnist", "usps")

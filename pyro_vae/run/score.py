@@ -18,6 +18,7 @@ from pyro_vae.errors import InputError, told
 from pyro_vae.marginal import LOOKED_AT, Estimates, Marginal, bounds, no_density, points, weights_cost
 from pyro_vae.measure import in_bits, measure
 from pyro_vae.run import parts
+from pyro_vae.run.settings import MARGINAL
 from pyro_vae.sites import evaluation_mode, isolated, weighted_sites
 from pyro_vae.split import Split
 from pyro_vae.traced import worth_compiling
@@ -186,7 +187,7 @@ def evaluate(
     *,
     split: str = "test",
     particles: int = 1000,
-    marginal: Sequence[str] = ("importance",),
+    marginal: Sequence[str] = (MARGINAL,),
     set: Mapping[str, Mapping[str, Any]] | None = None,
     limit: int | None = None,
     seed: int = 0,

@@ -3,7 +3,7 @@
 Nothing here needs torch, so that the command line can answer at once.
 """
 
-__all__ = ["BINARIZE", "COMPILE", "KL", "PARTS", "Settings", "pixels", "read_toml", "whole"]
+__all__ = ["BINARIZE", "COMPILE", "KL", "MARGINAL", "PARTS", "Settings", "pixels", "read_toml", "whole"]
 
 import difflib
 import math
@@ -18,6 +18,9 @@ from pyro_vae.errors import InputError
 BINARIZE = ("none", "threshold", "static", "dynamic")
 KL = ("sampled", "analytic")
 COMPILE = ("auto", "on", "off")
+MARGINAL = "importance"
+"""The estimator of log p(x) where none is asked for."""
+
 PARTS = ("model", "prior", "guide", "inference", "elbo")
 
 Options = dict[str, dict[str, Any]]

@@ -8,7 +8,10 @@ import pytest
     [
         (("--panels", "mnist:one"), "--panels mnist:one is not possible: write mnist:3,20 or frey:10, for example"),
         (("--algorithms", "none"), "--algorithms none is unknown: choose from aevb, "),
-        (("--algorithms", "aevb,none.py:Mine"), "--algorithms none.py is not there: give the path of a Python file"),
+        (
+            ("--algorithms", "aevb,none.py:Mine"),
+            "--algorithms none.py cannot be read: No such file or directory: give the path of a Python file",
+        ),
         (("frey:3",), "frey:3 is not expected: give --panels before it"),
         (("--samples", "many"), "--samples many is not possible"),
         (("--jobs", "0"), "--jobs 0 is not possible"),

@@ -1,6 +1,6 @@
 """The tables on standard output."""
 
-from pyro_vae.cli.tables import print_claims, print_comparison, print_evaluation
+from pyro_vae.cli.tables import print_comparison, print_evaluation
 
 ABOUT = {"data": "[red]odd.npy", "binarize": "none", "measure": "density", "split": "test", "datapoints": 1234}
 IMPORTANCE = {"log_px": -1.5, "se": 0.25, "particles": 100, "khat_over_0_7": None}
@@ -32,10 +32,3 @@ def test_a_comparison_is_a_row_a_run_with_differences_and_their_errors(capsys):
     cells = _cells(capsys.readouterr().out)
     assert ["[b]a", "-2.00", "", "-1.50", "", "khat_over_0_7 0.125"] in cells
     assert ["b", "-1.00", "+1.00 ± 0.50", "-1.25", "+0.25", ""] in cells
-
-
-def test_claims_are_rows(capsys):
-    print_claims([{"claim": "1", "statement": "it learns", "paper": "yes", "ours": "no", "holds": "does not"}])
-    out = capsys.readouterr().out
-    for text in ("it learns", "yes", "does not"):
-        assert text in out

@@ -13,8 +13,9 @@ from torch import nn
 
 from pyro_vae.errors import InputError, RunError
 from pyro_vae.run import folder
+from pyro_vae.run.run import Run
 from pyro_vae.run.stored import require_fit
-from pyro_vae.run.train import Run, train
+from pyro_vae.run.train import train
 
 CPU = torch.device("cpu")
 
