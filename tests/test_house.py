@@ -254,7 +254,7 @@ def test_no_module_needs_posix(state_before_and_after, module):
 @pytest.mark.parametrize(
     "what",
     [
-        pytest.param("levels of loggers", marks=pytest.mark.xfail(strict=True, reason="pyro_vae.traced sets one")),
+        "levels of loggers",
         "handlers",
         "bijections",
         "threads",
