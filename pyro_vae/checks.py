@@ -133,10 +133,10 @@ def _check_sites(model: nn.Module, guide: nn.Module | None, p: Sites, q: Sites, 
                 f"site '{name}' has event shape {tuple(a)} in {_name(guide)} and {tuple(b)} in {_name(model)}: "
                 "give both the same"
             )
-    event = p["x"]["fn"].event_shape
-    if event != x.shape[1:]:
+    event, cells = p["x"]["fn"].event_shape, p["x"]["value"].shape[1:]  # beside which a row may have a label
+    if event != cells:
         raise InputError(
-            f"site 'x' of {_name(model)} has event shape {tuple(event)}, and a datapoint has {tuple(x.shape[1:])}: "
+            f"site 'x' of {_name(model)} has event shape {tuple(event)}, and a datapoint has {tuple(cells)}: "
             "give the likelihood as many pixels, and make them one event by .to_event(1)"
         )
 

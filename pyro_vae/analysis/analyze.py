@@ -104,6 +104,7 @@ def analyze(
     compiled = worth_compiling(compile, len(x) * chains * (warmup + draws))
     estimator = estimators([marginal], compile=compiled)[marginal]
     model: Any = run.model.mean if random_weights else run.model
+    shape = run.dataset.image_shape
     stages = Stages(progress and ranks.rank() == 0)
     with stages.stage(f"drawing from the posterior of {len(x)} datapoints") as advance:
         tree = to_arviz(
@@ -114,7 +115,7 @@ def analyze(
             draws=draws,
             warmup=warmup,
             predictive=min(100, chains * draws),
-            image_shape=run.dataset.image_shape,
+            image_shape=(shape[0], shape[1]) if shape and len(shape) == 2 else None,
             seed=seed,
             compile=compiled,
             attrs={

@@ -153,7 +153,7 @@ def _title(run: Run) -> str:
 
 def _canvas(columns: int, rows: int, run: Run) -> tuple[Figure, Axes]:
     """A figure whose one axes has room for so many images."""
-    height, width = run.dataset.image_shape
+    height, width, *_ = _image_shape(run)
     scale = min(8.0 / (columns * width), 8.0 / (rows * height))
     # An inch for the title, and half of one for the labels at the side.
     size = (max(5.0, columns * width * scale + 0.5), rows * height * scale + 1.0)
@@ -163,18 +163,29 @@ def _canvas(columns: int, rows: int, run: Run) -> tuple[Figure, Axes]:
 
 def _show(axes: Axes, images: Tensor | Sequence[Tensor], run: Run, columns: int) -> tuple[int, int]:
     """Shows images side by side with a thin line between them; returns the height and width of the whole."""
-    shape = run.dataset.image_shape
-    zoom = max(1, 32 // max(shape))  # so that the line is thin beside a small image too
-    height, width = (zoom * side for side in shape)
+    shape = _image_shape(run)
+    zoom = max(1, 32 // max(shape[:2]))  # so that the line is thin beside a small image too
+    height, width = (zoom * side for side in shape[:2])
+    colours = shape[2:]
     rows = math.ceil(len(images) / columns)
-    tiles: NDArray[np.float32] = np.ones((rows, columns, height + 1, width + 1), dtype=np.float32)
+    tiles: NDArray[np.float32] = np.ones((rows, columns, height + 1, width + 1, *colours), dtype=np.float32)
     for n, image in enumerate(images):
-        pixels = image.cpu().numpy().reshape(shape)
+        pixels = image[: math.prod(shape)].cpu().numpy().reshape(shape)  # a row may have a label beside them
         tiles[n // columns, n % columns, :height, :width] = pixels.repeat(zoom, 0).repeat(zoom, 1)
-    picture = tiles.transpose(0, 2, 1, 3).reshape(rows * (height + 1), columns * (width + 1))[:-1, :-1]
+    picture = tiles.swapaxes(1, 2).reshape(rows * (height + 1), columns * (width + 1), *colours)[:-1, :-1]
+    picture = picture.clip(0.0, 1.0) if colours else picture
     extent = (0.0, picture.shape[1], picture.shape[0], 0.0)
     axes.imshow(picture, cmap="gray", vmin=0.0, vmax=1.0, extent=extent, interpolation="nearest")
     return picture.shape[0], picture.shape[1]
+
+
+def _image_shape(run: Run) -> tuple[int, ...]:
+    shape = run.dataset.image_shape
+    if shape is None:
+        raise InputError(
+            f"a picture needs images, and {run.dataset.name} is a table: draw curve, encode, or analyze it"
+        )
+    return shape
 
 
 def _save(figure: Figure, path: Path) -> Path:

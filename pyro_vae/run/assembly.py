@@ -10,12 +10,30 @@ from torch import nn
 
 from pyro_vae import ranks
 from pyro_vae.checks import check_prior
+from pyro_vae.data.adapt import adapted
 from pyro_vae.data.dataset import Dataset, load_data
 from pyro_vae.errors import InputError
 from pyro_vae.run import parts
 from pyro_vae.run.fit import Learner
 from pyro_vae.run.settings import Settings
 from pyro_vae.traced import worth_compiling
+
+# The settings that go to `load_data` as they are.
+_OF_DATA = (
+    "columns",
+    "drop",
+    "kinds",
+    "label",
+    "covariates",
+    "group",
+    "split_column",
+    "test",
+    "test_share",
+    "stratify",
+    "scale",
+    "channels",
+    "resize",
+)
 
 
 def dataset(settings: Settings, device: torch.device, checksum: str | None = None) -> Dataset:
@@ -36,6 +54,7 @@ def dataset(settings: Settings, device: torch.device, checksum: str | None = Non
         train_size=settings.train_size,
         device=device,
         folder=settings.data_dir,
+        **{name: getattr(settings, name) for name in _OF_DATA},
     )
     if checksum is not None and data.checksum != checksum:
         raise InputError(f"--data {settings.data} has changed since the run was trained: put the old file back")
@@ -53,10 +72,11 @@ def _fitting(settings: Settings, part: type[Any], *names: str) -> dict[str, Any]
     return {name: getattr(settings, name) for name in names if parts.takes(part, name)}
 
 
-def pair(settings: Settings, data: Dataset) -> tuple[nn.Module, nn.Module | None]:
-    """Builds the model and the guide of a run; the latter is None where the algorithm has none.
+def pair(settings: Settings, data: Dataset) -> tuple[nn.Module, nn.Module | None, Dataset]:
+    """Builds the model and the guide of a run, and the data that they are called with; see `pyro_vae.data.adapted`.
 
-    An algorithm that learns more of a model than its parameters puts it into a module of its own (`wraps_model`).
+    The guide is None where the algorithm has none. An algorithm that learns more of a model than its parameters puts it
+    into a module of its own (`wraps_model`).
 
     Arguments:
         settings: The settings.
@@ -75,6 +95,7 @@ def pair(settings: Settings, data: Dataset) -> tuple[nn.Module, nn.Module | None
         kinds = kinds[::-1]  # the others keep their order, and so the numbers that a seed gives them
     for kind in kinds:
         shared = _fitting(settings, found[kind], "hidden")
+        shared |= {name: value for name, value in data.offers.items() if parts.takes(found[kind], name)}
         if kind == "model":
             own = settings.set.get("prior", {})
             if _fitting(settings, found[kind], "prior"):
@@ -84,10 +105,11 @@ def pair(settings: Settings, data: Dataset) -> tuple[nn.Module, nn.Module | None
         module = parts.build(kind, found[kind], *size, own=settings.set.get(kind, {}), **shared)
         if not isinstance(module, nn.Module):
             raise InputError(f"--{kind} {found[kind].__name__} is no torch.nn.Module: make it one")
-        if kind == "model" and hasattr(algorithm, "wraps_model"):
-            module = algorithm.wraps_model(module)
         built[kind] = module.to(data.train.device)
-    return built["model"], built.get("guide")
+    model, guide, data = adapted(built["model"], built.get("guide"), data)
+    if hasattr(algorithm, "wraps_model"):
+        model = algorithm.wraps_model(model).to(data.train.device)
+    return model, guide, data
 
 
 def _prior(settings: Settings, part: type[Any], features: int, guide: nn.Module | None) -> nn.Module:

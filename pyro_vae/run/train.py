@@ -25,6 +25,7 @@ from pyro_vae.run.lock import locked
 from pyro_vae.run.progress import Progress
 from pyro_vae.run.settings import Settings
 from pyro_vae.run.signals import collected
+from pyro_vae.run.support import require_support
 from pyro_vae.run.trust import contents, copy, located
 from pyro_vae.run.trust import require as trust_files
 
@@ -77,7 +78,7 @@ class Run:
         where = resolve(device)
         dataset = assembly.dataset(settings, where, written["data"]["checksum"])
         with seeded(settings.seed, where):
-            model, guide = assembly.pair(located(path, settings), dataset)
+            model, guide, dataset = assembly.pair(located(path, settings), dataset)
         run = cls(path, settings, dataset, model, guide, folder.read_metrics(path))
         folder.read_weights(path, run.modules)
         return run
@@ -146,7 +147,8 @@ def train(
     dataset = assembly.dataset(found, device, written["data"]["checksum"] if resume else None)
     with seeded(config.seed, device), collected() as signals:
         own = located(path, config) if resume else config
-        model, guide = assembly.pair(own, dataset)
+        model, guide, dataset = assembly.pair(own, dataset)
+        require_support(model, dataset, own.model)
         learner = assembly.learner(own, model, guide, dataset)
         if parts.takes(type(learner), "batch") and config.batch > (size := dataset.train.total):
             raise InputError(f"--batch {config.batch} is more than the {size} training datapoints: lower it")
