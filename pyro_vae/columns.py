@@ -25,7 +25,7 @@ class Categories(dist.Categorical):
         super().__init__(logits=logits.masked_fill(none, -1e9), validate_args=False)
 
     @property
-    def support(self) -> constraints.Constraint:  # type: ignore[override]
+    def support(self) -> constraints.Constraint:
         """The numbers of the categories of each cell."""
         return constraints.integer_interval(0, self.sizes - 1)
 

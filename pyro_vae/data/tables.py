@@ -75,7 +75,8 @@ def _text(path: Path, separator: str) -> Any:
         raise InputError(f"{where} is empty: give a line with the names of the columns, and rows under it")
     if len(header) == 1 and separator == "," and any(other in header[0] for other in ";\t"):
         raise InputError(f"{where} has no comma in its first line: separate fields by commas, or name the file .tsv")
-    named = not all(map(_is_number, header))
+    # Numbers are no names, but for those that pandas gives columns without one.
+    named = not all(map(_is_number, header)) or header == [str(n) for n in range(max(2, len(header)))]
     names = header if named else [str(n + 1) for n in range(len(header))]
     _check_names(names, where)
     return pd.read_csv(

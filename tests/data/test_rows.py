@@ -71,7 +71,7 @@ def test_estimators_mean_log_p_of_what_is_there(oracle, holed):
 
 
 def test_a_row_without_cells_has_log_p_of_0(oracle, holed):
-    model, data = holed
+    model, _ = holed
     rows = torch.full((2, 5), math.nan)
     with isolated():
         trace = poutine.trace(model).get_trace(rows)
@@ -246,7 +246,7 @@ def test_parts_get_what_they_ask_for_by_name():
 
 def test_a_label_that_is_not_there_is_asked_for_in_vain():
     data = load_data(np.random.default_rng(0).normal(size=(40, 3)))
-    with pytest.raises(InputError, match="Recognition needs label, and .* has none: name it by --label"):
+    with pytest.raises(InputError, match=r"Recognition needs label, and .* has none: name it by --label"):
         adapted(NormalModel(3, 2, hidden=4), Recognition(3, 2, hidden=4), data)
     # One with a default can do without, and so can parts that ask for nothing.
     model, guide = NormalModel(3, 2, hidden=4), GaussianGuide(3, 2, hidden=4)
@@ -282,7 +282,7 @@ def test_bytes_with_labels_stay_small():
         def forward(self, x, label):
             return super().forward(x)
 
-    model, guide, rows = adapted(BernoulliModel(6, 2, hidden=3), Labelled(6, 2, hidden=3), data)
+    model, _, rows = adapted(BernoulliModel(6, 2, hidden=3), Labelled(6, 2, hidden=3), data)
     assert rows.train.values.dtype == torch.int16
     assert torch.equal(rows.train.first()[:, :6], data.train.first())
     assert torch.equal(rows.train.first()[:, 6].long(), data.train.labels)
