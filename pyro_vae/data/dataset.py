@@ -5,12 +5,11 @@ the data, since bounds of grey, of thresholded and of sampled pixels cannot be c
 the data's own units.
 """
 
-__all__ = ["BINARIZE", "Dataset", "data_dir", "load_data"]
+__all__ = ["BINARIZE", "Dataset", "data_dir", "load_data", "more_of"]
 
-import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_vae.data.binarize import binarized
 from pyro_vae.data.choices import BINARIZE, SCALES
 from pyro_vae.data.kinds import kinds_of, parsed
 from pyro_vae.data.labels import covariate_columns, numbered
 from pyro_vae.data.reading import read
 from pyro_vae.data.scaling import scaling
 from pyro_vae.data.source import Array, Part, Source
-from pyro_vae.data.splits import divided
+from pyro_vae.data.splits import rows_of_splits
 from pyro_vae.errors import InputError
 from pyro_vae.split import Split
 
-# Static binarisation belongs to the data: it must not change with the seed of a run.
-_SEED = 0
 # Kinds are told of the columns of tables, not of the pixels of images.
 _TABLE = 20_000
 
@@ -51,6 +49,8 @@ class Dataset:
         scaled: Offsets and factors of the cells for networks, with shape `(features,)`; see `pyro_vae.data.scaling`.
         missing: Whether cells are missing.
         rows: Which datapoints of the file the two splits are, by number from 0.
+        levels: The texts that are numbered in columns of categories and in covariates, by column.
+        reading: How the file was read, for others of the same kind; see `more_of`.
     """
 
     name: str
@@ -65,6 +65,8 @@ class Dataset:
     scaled: tuple[Tensor, Tensor] | None = None
     missing: bool = False
     rows: tuple[Array, Array] | None = None
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def features(self) -> int:
@@ -149,30 +151,23 @@ def load_data(
         raise InputError(f"--binarize {binarize} is unknown: choose from {', '.join(BINARIZE)}")
     if scale not in SCALES:
         raise InputError(f"--scale {scale} is unknown: choose from {', '.join(SCALES)}")
-    asked = _listed(covariates)
     told = parsed(kinds)
-    wanted = [name for name in (label, group, split_column, *asked) if name]
-    source = read(
-        data,
-        data_dir(folder),
-        test=test,
-        columns=_listed(columns) or None,
-        drop=_listed(drop),
-        beside=list(dict.fromkeys(wanted)),
-        categories=[name for name, kind in told.items() if kind == "category"],
-        channels=channels,
-        resize=resize,
-        arrays=beside,
-    )
+    beside_cells = [group, split_column]
+    reading = {
+        "columns": _listed(columns) or None,
+        "drop": _listed(drop),
+        "label": label,
+        "covariates": _listed(covariates),
+        "categories": [name for name, kind in told.items() if kind == "category"],
+        "channels": channels,
+        "resize": resize,
+        "divisor": divisor,
+    }
+    source = _source(data, data_dir(folder), reading, [name for name in beside_cells if name], test, beside, {})
     name = str(data) if isinstance(data, str | Path) else f"({type(data).__name__})"
     where = f"--data {name}"
-    for each in wanted:
-        if each not in source.train.beside or (source.test and each not in source.test.beside):
-            has = ", ".join(source.train.beside) or "none"
-            raise InputError(f"{where} has no {each} beside its cells: name a column or an array of it, it has {has}")
-    rows = _rows(source, where, label or source.label, group, split_column, test_share, stratify)
+    rows = rows_of_splits(source, where, label or source.label, group, split_column, test_share, stratify)
     parts = [source.train, source.test] if source.test else [_taken(source.train, chosen) for chosen in rows]
-    divided_by = _divisor(source.divisor, divisor)
     if train_size is not None and train_size < 1:
         raise InputError(f"--train-size {train_size} is not possible: give a whole number of at least 1")
     if train_size is not None and train_size > len(parts[0].values):
@@ -180,16 +175,9 @@ def load_data(
             f"--train-size {train_size} is more than the {len(parts[0].values)} training datapoints of {name}: lower it"
         )
     parts[0], rows[0] = _taken(parts[0], slice(train_size)), rows[0][:train_size]
-    splits = [Split(torch.from_numpy(np.ascontiguousarray(part.values)), divided_by) for part in parts]
-    missing = _missing(splits, source, where)
-    splits = [_binarized(split, binarize, missing, where) for split in splits]
-    classes: tuple[str, ...] = ()
-    if by := label or source.label:
-        classes, codes = numbered([part.beside[by] for part in parts], by, where)
-        splits = [replace(s, labels=torch.from_numpy(c)) for s, c in zip(splits, codes, strict=True)]
-    if asked:
-        found = covariate_columns([dict(part.beside) for part in parts], asked, where)
-        splits = [replace(s, covariates=torch.from_numpy(c)) for s, c in zip(splits, found, strict=True)]
+    _require_learnable(parts[0], source.names, where)
+    splits, classes, levels = _numbers(parts, source, reading, binarize, where, None, {})
+    missing = any(split.values.is_floating_point() and bool(split.values.isnan().any()) for split in splits)
     told_kinds = None
     if told or (source.image_shape is None and splits[0].features <= _TABLE):
         told_kinds = kinds_of(splits, source.names, told, scale != "none", where)
@@ -211,7 +199,85 @@ def load_data(
         scaled,
         missing,
         (rows[0], rows[1]),
+        levels,
+        reading,
     )
+
+
+def more_of(data: Any, like: Dataset, folder: str | Path | None = None, **beside: Any) -> Split:
+    """Reads all datapoints of other data of the same kind as a data set, as rows of it.
+
+    Arguments:
+        data: A name, a path, or what lies in memory; see `load_data`.
+        like: The data set, which says how they are read. Its model must be called with its rows.
+        folder: The folder of the known data sets.
+        beside: Arrays that belong to data in memory.
+
+    Raises:
+        InputError: If they cannot be read, or have other features.
+    """
+    name = str(data) if isinstance(data, str | Path) else f"({type(data).__name__})"
+    where = f"--data {name}"
+    source = _source(data, data_dir(folder), like.reading, [], None, beside, like.levels)
+    parts = [source.train] if source.test is None else [source.train, source.test]
+    if parts[0].values.shape[1] != like.features or source.names != like.names:
+        told = [
+            ", ".join(names[:10]) if names else f"{size} features"
+            for names, size in ((source.names, parts[0].values.shape[1]), (like.names, like.features))
+        ]
+        raise InputError(f"{where} has {told[0]}, and the run was trained on {told[1]}: give data of the same columns")
+    splits, _, _ = _numbers(parts, source, like.reading, like.binarize, where, like.classes, like.levels)
+    columns = [getattr(like.train, name) is not None and like.train.beside > 0 for name in ("labels", "covariates")]
+    rows = [split.with_columns(*columns) for split in splits]
+    if rows[0].beside != like.train.beside:
+        raise InputError(f"{where} lacks the label or the covariates that the run was trained with: add them")
+    values = torch.cat([split.values for split in rows])
+    labels = None if rows[0].labels is None else torch.cat([split.labels for split in rows if split.labels is not None])
+    return replace(rows[0], values=values, labels=labels, covariates=None).to(like.train.device)
+
+
+def _source(
+    data: Any,
+    folder: Path,
+    reading: Mapping[str, Any],
+    others: Sequence[str],
+    test: Any,
+    beside: dict[str, Any],
+    levels: Mapping[str, tuple[str, ...]],
+) -> Source:
+    """Reads a source that has all that is asked for beside its cells."""
+    wanted = [name for name in (reading["label"], *reading["covariates"], *others) if name]
+    options = {key: reading[key] for key in ("columns", "drop", "categories", "channels", "resize")}
+    source = read(data, folder, test=test, beside=list(dict.fromkeys(wanted)), arrays=beside, levels=levels, **options)
+    for each in wanted:
+        if each not in source.train.beside or (source.test and each not in source.test.beside):
+            has = ", ".join(source.train.beside) or "none"
+            raise InputError(f"--data has no {each} beside its cells: name a column or an array of it, it has {has}")
+    return source
+
+
+def _numbers(
+    parts: Sequence[Part],
+    source: Source,
+    reading: Mapping[str, Any],
+    binarize: str,
+    where: str,
+    classes: tuple[str, ...] | None,
+    levels: Mapping[str, tuple[str, ...]],
+) -> tuple[list[Split], tuple[str, ...], Mapping[str, tuple[str, ...]]]:
+    """Splits with labels and covariates, and the names of classes and levels, which are new where none are given."""
+    divisor = _divisor(source.divisor, reading["divisor"])
+    splits = [Split(torch.from_numpy(np.ascontiguousarray(part.values)), divisor) for part in parts]
+    splits = [binarized(split, binarize, where) for split in splits]
+    if by := reading["label"] or source.label:
+        classes, codes = numbered([part.beside[by] for part in parts], by, where, classes)
+        splits = [replace(s, labels=torch.from_numpy(c)) for s, c in zip(splits, codes, strict=True)]
+    if reading["covariates"]:
+        asked = [dict(part.beside) for part in parts]
+        found, named = covariate_columns(asked, reading["covariates"], where, levels)
+        splits = [replace(s, covariates=torch.from_numpy(c)) for s, c in zip(splits, found, strict=True)]
+        levels = {**levels, **named}
+    return splits, classes or (), {**source.levels, **levels}
 
 
 def _listed(names: str | Sequence[str] | None) -> list[str]:
@@ -231,74 +297,8 @@ def _taken(part: Part, rows: Array | slice) -> Part:
     return Part(part.values[rows], {name: values[rows] for name, values in part.beside.items()})
 
 
-def _rows(
-    source: Source,
-    where: str,
-    label: str | None,
-    group: str | None,
-    column: str | None,
-    share: float,
-    stratify: bool,
-) -> list[Array]:
-    """Which datapoints are in the two splits: the source's own, or as they are asked for."""
-    if not isinstance(share, int | float) or not 0 < share < 1:
-        raise InputError(f"--test-share {share} is not possible: give a share between 0 and 1")
-    asked = [
-        flag
-        for flag, given in (
-            ("--group", group),
-            ("--split-column", column),
-            ("--stratify", stratify),
-            ("--test-share", share != 0.2),
-        )
-        if given
-    ]
-    if source.test is not None:
-        if asked:
-            raise InputError(f"{asked[0]} means nothing to {where}, which has a test split of its own: leave it out")
-        return [np.arange(len(part.values)) for part in (source.train, source.test)]
-    if len(asked) > 1 and asked != ["--stratify", "--test-share"] and asked != ["--group", "--test-share"]:
-        raise InputError(f"{' and '.join(asked)} do not go together: give one way to divide the data")
-    if stratify and label is None:
-        raise InputError(f"--stratify needs a label, and {where} has none: name it by --label")
-    beside = source.train.beside
-    return [
-        *divided(
-            len(source.train.values),
-            where,
-            share=share,
-            groups=beside[group] if group else None,
-            classes=beside[label] if stratify and label else None,
-            column=beside[column] if column else None,
-        )
-    ]
-
-
-def _missing(splits: list[Split], source: Source, where: str) -> bool:
-    """Whether cells are missing; one that the training split never has can be learnt by nobody."""
-    if not splits[0].values.is_floating_point():
-        return False
-    absent = [split.values.isnan() for split in splits]
-    empty = absent[0].all(0).nonzero().flatten().tolist()
-    if empty:
-        column = source.names[empty[0]] if source.names else empty[0] + 1
+def _require_learnable(train: Part, names: tuple[str, ...] | None, where: str) -> None:
+    """Checks that the training split has a value of each cell; another can be learnt by nobody."""
+    if train.values.dtype.kind == "f" and len(empty := np.flatnonzero(np.isnan(train.values).all(0))):
+        column = names[empty[0]] if names else empty[0] + 1
         raise InputError(f"{where} has no value in column {column} of its training split: leave the column out")
-    return any(bool(part.any()) for part in absent)
-
-
-def _binarized(split: Split, binarize: str, missing: bool, where: str) -> Split:
-    if binarize == "none":
-        return split
-    grey = split.first()
-    if missing and binarize == "dynamic":
-        raise InputError(f"--binarize dynamic is not possible where cells are missing, as in {where}: give static")
-    if bool(((grey < 0) | (grey > 1)).any()):
-        raise InputError(f"--binarize {binarize} needs values from 0 to 1, and {where} has others: leave it out")
-    if binarize == "dynamic":
-        return replace(split, dynamic=True)
-    if binarize == "threshold":
-        binary = (grey >= 0.5).to(torch.uint8)
-    else:
-        generator = torch.Generator().manual_seed(_SEED)
-        binary = torch.bernoulli(grey.nan_to_num(), generator=generator).to(torch.uint8)
-    return Split(torch.where(grey.isnan(), math.nan, binary) if missing else binary)

@@ -2,7 +2,7 @@
 
 __all__ = ["NAMED", "read"]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def read(
     channels: str | None,
     resize: str | None,
     arrays: dict[str, Any],
+    levels: Mapping[str, tuple[str, ...]],
 ) -> Source:
     """Reads data of any kind.
 
@@ -48,6 +49,7 @@ def read(
         channels: Where the channels of images are.
         resize: The size of images from a folder.
         arrays: Arrays beside the cells of what lies in memory.
+        levels: The texts that are numbered in columns of categories, where they are known.
 
     Raises:
         InputError: If there is no reader, or it refuses; or an option means nothing to it.
@@ -55,20 +57,21 @@ def read(
     named = isinstance(data, str | Path)
     path = Path(data) if named else Path()
     suffix = path.suffix.lower()
-    chosen = {"columns": columns, "drop": drop, "categories": categories}
+    chosen: dict[str, Any] = {"columns": columns, "drop": drop, "categories": categories}
     if named and arrays:
         raise InputError(
             f"{next(iter(arrays))} is no setting of {data}: give arrays beside the cells with data in memory"
         )
     if not named:
         if hasattr(data, "columns"):
+            chosen["levels"] = levels
             chosen["beside"] = [*beside, *(name for name in arrays if name not in beside)]
         source = object_source(data, channels, arrays, **chosen)
     elif str(data) == "-":
         raise InputError("--data - is a pipe, and a run must find its data again: save them in a file, and name it")
     elif suffix in tables.SUFFIXES:
         _refuse(data, channels=channels, resize=resize)
-        return table_source(path, None if test is None else Path(test), beside=beside, **chosen)
+        return table_source(path, None if test is None else Path(test), beside=beside, levels=levels, **chosen)
     else:
         _refuse(data, columns=columns, drop=drop, kinds=categories)
         if str(data) in KNOWN:
@@ -106,6 +109,7 @@ def read(
             channels=channels,
             resize=resize,
             arrays={},
+            levels=levels,
         ),
         data,
         test,
@@ -116,9 +120,12 @@ def _joined(source: Source, other: Source, data: Any, test: Any) -> Source:
     """A source with another in the place of its test split."""
     if source.test is not None or other.test is not None:
         raise InputError(f"--test {test} is not possible: {data} or it has a test split of its own")
-    kinds = [(s.train.values.shape[1], s.train.values.dtype.kind, s.divisor) for s in (source, other)]
+    kinds = [(s.train.values.shape[1], s.image_shape, s.names, s.divisor) for s in (source, other)]
     if kinds[0] != kinds[1]:
-        raise InputError(f"--test {test} has other values than {data}, {kinds[1]} and not {kinds[0]}: make them alike")
+        features, image_shape, *_ = kinds[1]
+        raise InputError(
+            f"--test {test} has other values than {data}, {features} of shape {image_shape or 'none'}: make them alike"
+        )
     return source._replace(test=other.train, checksum=source.checksum + other.checksum)
 
 

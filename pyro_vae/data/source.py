@@ -44,6 +44,7 @@ class Source(NamedTuple):
         image_shape: Height, width and, of coloured images, channels of a datapoint; None where it is no image.
         names: The names of the cells, where they have any.
         label: What of the things beside is the label where the user names none.
+        levels: The texts that are numbered in columns of categories, by column.
     """
 
     train: Part
@@ -53,6 +54,7 @@ class Source(NamedTuple):
     image_shape: tuple[int, ...] | None = None
     names: tuple[str, ...] | None = None
     label: str | None = None
+    levels: Mapping[str, tuple[str, ...]] = {}
 
 
 def require_file(path: Path) -> None:

@@ -1,10 +1,10 @@
 """Which datapoints train and which test. A split belongs to the data: it does not change with the seed of a run."""
 
-__all__ = ["divided"]
+__all__ = ["divided", "rows_of_splits"]
 
 import numpy as np
 
-from pyro_vae.data.source import Array
+from pyro_vae.data.source import Array, Source
 from pyro_vae.errors import InputError
 
 _SEED = 0
@@ -67,6 +67,53 @@ def divided(
             f"{where} has {size} datapoints, {len(train)} to train and {len(test)} to test: give enough for two splits"
         )
     return train, test
+
+
+def rows_of_splits(
+    source: Source,
+    where: str,
+    label: str | None,
+    group: str | None,
+    column: str | None,
+    share: float,
+    stratify: bool,
+) -> list[Array]:
+    """Returns which datapoints are in the two splits: the source's own, or as they are asked for; see `load_data`.
+
+    Raises:
+        InputError: If what is asked for cannot be, or does not go together.
+    """
+    if not isinstance(share, int | float) or not 0 < share < 1:
+        raise InputError(f"--test-share {share} is not possible: give a share between 0 and 1")
+    asked = [
+        flag
+        for flag, given in (
+            ("--group", group),
+            ("--split-column", column),
+            ("--stratify", stratify),
+            ("--test-share", share != 0.2),
+        )
+        if given
+    ]
+    if source.test is not None:
+        if asked:
+            raise InputError(f"{asked[0]} means nothing to {where}, which has a test split of its own: leave it out")
+        return [np.arange(len(part.values)) for part in (source.train, source.test)]
+    if len(asked) > 1 and asked != ["--stratify", "--test-share"] and asked != ["--group", "--test-share"]:
+        raise InputError(f"{' and '.join(asked)} do not go together: give one way to divide the data")
+    if stratify and label is None:
+        raise InputError(f"--stratify needs a label, and {where} has none: name it by --label")
+    beside = source.train.beside
+    return [
+        *divided(
+            len(source.train.values),
+            where,
+            share=share,
+            groups=beside[group] if group else None,
+            classes=beside[label] if stratify and label else None,
+            column=beside[column] if column else None,
+        )
+    ]
 
 
 def _text(values: Array) -> Array:

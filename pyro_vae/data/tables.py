@@ -4,7 +4,7 @@ __all__ = ["SUFFIXES", "frame_source", "table_source"]
 
 import csv
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,7 @@ def frame_source(
     drop: Sequence[str] = (),
     beside: Sequence[str] = (),
     categories: Sequence[str] = (),
+    levels: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Source:
     """Makes a source of a DataFrame.
 
@@ -120,6 +121,7 @@ def frame_source(
         drop: Columns to leave out.
         beside: Columns that are no cells, but are kept: labels, groups and such.
         categories: Columns of text whose values are numbered, in their order.
+        levels: Those values, where they are known.
 
     Raises:
         InputError: If a column is not there, or holds what is no number.
@@ -135,7 +137,13 @@ def frame_source(
     if not cells or not len(frame):
         raise InputError(f"{where} has {len(cells)} columns of cells and {len(frame)} rows: give at least one of each")
     series = {name: frame.iloc[:, n] for n, name in enumerate(names)}
-    numbers = [_numbers(series[name], name, where, name in categories) for name in cells]
+    numbers, found_levels = [], {}
+    for name in cells:
+        if name in categories:
+            codes, found_levels[name] = _categories(series[name], name, where, (levels or {}).get(name))
+            numbers.append(codes)
+        else:
+            numbers.append(_numbers(series[name], name, where))
     whole = all(column.dtype.kind in "iu" for column in numbers)
     values = np.empty((len(frame), len(cells)), np.int64 if whole else np.float32)
     for n, column in enumerate(numbers):
@@ -144,7 +152,7 @@ def frame_source(
     kept = {name: _beside(series[name]) for name in beside}
     cut = len(frame) if training is None else training
     parts = [Part(values[rows], {n: v[rows] for n, v in kept.items()}) for rows in (slice(cut), slice(cut, None))]
-    return Source(parts[0], None if training is None else parts[1], found, names=tuple(cells))
+    return Source(parts[0], None if training is None else parts[1], found, names=tuple(cells), levels=found_levels)
 
 
 def _check_names(names: Sequence[str], where: str) -> None:
@@ -159,11 +167,19 @@ def _check_names(names: Sequence[str], where: str) -> None:
             raise InputError(f"{where} has two columns called {name}: rename one")
 
 
-def _numbers(column: Any, name: str, where: str, category: bool) -> Array:
+def _categories(column: Any, name: str, where: str, levels: tuple[str, ...] | None) -> tuple[Array, tuple[str, ...]]:
+    """The numbers of the values of a column, in which a missing one is not-a-number, and these values."""
+    codes, found = pd.factorize(column, sort=True)
+    names = tuple(map(str, found))
+    if levels is not None:
+        for unknown in (each for each in names if each not in levels):
+            raise InputError(f"{where} has {unknown[:40]} in column {name}, which is none of {', '.join(levels[:20])}")
+        codes = np.array([*map(levels.index, names), -1])[codes]
+    return np.where(codes < 0, np.nan, codes) if (codes < 0).any() else codes, levels or names
+
+
+def _numbers(column: Any, name: str, where: str) -> Array:
     """The numbers of a column, in which a missing value is not-a-number."""
-    if category:
-        codes, _ = pd.factorize(column, sort=True)
-        return np.where(codes < 0, np.nan, codes) if (codes < 0).any() else codes
     if column.dtype.kind == "b":
         return (
             column.to_numpy(dtype=np.uint8) if not column.isna().any() else column.to_numpy(np.float32, na_value=np.nan)
