@@ -4,7 +4,7 @@ The engine lives in this package; the three shelves of parts lie beside it and i
 `pyro_vae.models`, `pyro_vae.guides` and `pyro_vae.inference`.
 """
 
-__all__ = ["Run", "bound", "compare", "fit", "load_data", "to_arviz", "train"]
+__all__ = ["Run", "bound", "compare", "fit", "load_data", "observed", "to_arviz", "train"]
 
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pyro_vae.analysis.export import to_arviz
     from pyro_vae.data.dataset import load_data
     from pyro_vae.marginal import bound
+    from pyro_vae.rows import observed
     from pyro_vae.run.fit import fit
     from pyro_vae.run.run import Run
     from pyro_vae.run.train import train
@@ -32,15 +33,17 @@ _home = {
     "compare": "analysis.comparison",
     "fit": "run.fit",
     "load_data": "data",
+    "observed": "rows",
     "to_arviz": "analysis.export",
     "train": "run.train",
 }
+_modules = {"data": "data", "figures": "analysis.figures"}
 
 
 def __getattr__(name: str) -> Any:
     # Resolved on first use: `pyro-vae --help` must not wait for torch.
-    if name == "figures":
-        return import_module(f"{__name__}.analysis.figures")
+    if name in _modules:
+        return import_module(f"{__name__}.{_modules[name]}")
     if name not in _home:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_home[name]}"), name)

@@ -150,10 +150,10 @@ def _check_sites(model: nn.Module, guide: nn.Module | None, p_trace: Trace, q_tr
                 f"site '{name}' has event shape {tuple(a)} in {_name(guide)} and {tuple(b)} in {_name(model)}: "
                 "give both the same"
             )
-    event = observed["x"]["fn"].event_shape
-    if event != x.shape[1:]:
+    event, cells = observed["x"]["fn"].event_shape, observed["x"]["value"].shape[1:]  # a row may have more than those
+    if event != cells:
         raise InputError(
-            f"site 'x' of {_name(model)} has event shape {tuple(event)}, and a datapoint has {tuple(x.shape[1:])}: "
+            f"site 'x' of {_name(model)} has event shape {tuple(event)}, and a datapoint has {tuple(cells)}: "
             "give the likelihood as many features, and make them one event by .to_event(1)"
         )
 
@@ -253,9 +253,7 @@ def _sized(part: nn.Module, x: Tensor, alone: Tensor, why: str) -> str:
     mend = "compute everything from the x of each call"
     if isinstance(part, AutoGuide):
         mend = "an autoguide has parameters for each row: write one that computes them from x"
-    return (
-        f"{_name(part)} runs on {len(x)} datapoints and not on {len(alone)}, but minibatches differ: {mend} ({reason})"
-    )
+    return f"{_name(part)} runs on {len(x)} datapoints and not on {len(alone)}, but minibatches differ: {mend} ({why})"
 
 
 def _check_particles(model: nn.Module, guide: nn.Module | None, x: Tensor) -> None:

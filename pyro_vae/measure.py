@@ -29,8 +29,8 @@ def measure(model: nn.Module, data: Split) -> str:
         data: The datapoints, the first hundred of which are looked at.
     """
     with seeded(0, data.device), isolated(), evaluation_mode(model):
-        x = data.first(100)
-        likelihood = sample_sites(poutine.trace(model).get_trace(x))["x"]["fn"]
+        site = sample_sites(poutine.trace(model).get_trace(data.first(100)))["x"]
+        likelihood, x = site["fn"], site["value"]
     if not likelihood.support.is_discrete:
         return "density"
     if not likelihood.support.check(x).all():

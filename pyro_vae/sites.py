@@ -4,6 +4,7 @@ __all__ = [
     "Site",
     "deterministic_sites",
     "evaluation_mode",
+    "innermost",
     "is_factor",
     "isolated",
     "joint_log_prob",
@@ -119,7 +120,7 @@ def deterministic_sites(trace: Trace) -> dict[str, Site]:
 
 def is_factor(site: Site) -> bool:
     """Whether a site is a `pyro.factor`: it has a log density and no value."""
-    return isinstance(_innermost(site["fn"]), Unit)
+    return isinstance(innermost(site["fn"]), Unit)
 
 
 def point_sites(guide_trace: Trace) -> list[str]:
@@ -129,7 +130,7 @@ def point_sites(guide_trace: Trace) -> list[str]:
     """
     if any(site["infer"].get("is_auxiliary") and not is_factor(site) for site in sample_sites(guide_trace).values()):
         return []
-    return [name for name, site in latent_sites(guide_trace).items() if isinstance(_innermost(site["fn"]), Delta)]
+    return [name for name, site in latent_sites(guide_trace).items() if isinstance(innermost(site["fn"]), Delta)]
 
 
 def weighted_sites(trace: Trace) -> list[str]:
@@ -153,7 +154,7 @@ def joint_log_prob(trace: Trace, scaled: bool = False) -> Tensor:
     return torch.as_tensor(sum(site_log_prob(site, scaled) for site in sample_sites(trace).values()))
 
 
-def _innermost(distribution: Any) -> Any:
+def innermost(distribution: Any) -> Any:
     """The distribution inside what plates, `to_event` and `mask` have wrapped around it."""
     while isinstance(distribution, Independent | ExpandedDistribution | MaskedDistribution):
         distribution = distribution.base_dist

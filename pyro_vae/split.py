@@ -19,16 +19,24 @@ class Split:
     """A part of a data set on its device.
 
     Arguments:
-        values: The values, with shape `(datapoints, features)`, as bytes or as float32 in [0, 1].
+        values: The values, with shape `(datapoints, features)`, as bytes, as counts or as float32. A cell that is
+            missing is not-a-number.
         divisor: What the values are divided by when they are read.
         dynamic: Whether each reading draws new binary pixels with the values as probabilities.
         whole: The number of datapoints on all ranks, where this is one rank's part (see `pyro_vae.ranks`).
+        labels: The number of the class of each datapoint, -1 where it is not known, with shape `(datapoints,)`.
+        covariates: What else is known of each datapoint, float32 with shape `(datapoints, covariates)`.
+        beside: How many of the last columns of the values are no cells, but what `with_columns` put there: a label and
+            covariates, which are read as they are.
     """
 
     values: Tensor
     divisor: int = 1
     dynamic: bool = False
     whole: int | None = None
+    labels: Tensor | None = None
+    covariates: Tensor | None = None
+    beside: int = 0
 
     def __len__(self) -> int:
         return len(self.values)
@@ -48,10 +56,30 @@ class Split:
         """The device that holds the values."""
         return self.values.device
 
+    @property
+    def features(self) -> int:
+        """The number of cells of a datapoint."""
+        return self.values.shape[1] - self.beside
+
     def read(self, values: Tensor) -> Tensor:
-        """Converts stored values, float32 in [0, 1] afterwards."""
-        x = values.to(torch.float32) / self.divisor
-        return torch.bernoulli(x) if self.dynamic else x
+        """Converts stored values to float32, with the divisor taken out of them."""
+        rows = values.to(torch.float32)
+        cells = rows[..., : self.features] if self.beside else rows
+        x = cells / self.divisor
+        x = torch.bernoulli(x) if self.dynamic else x
+        return torch.cat((x, rows[..., self.features :]), dim=-1) if self.beside else x
+
+    def with_columns(self, label: bool, covariates: bool) -> "Split":
+        """Returns the split with the label and the covariates, as asked for, in columns beside its cells."""
+        columns = [part for part, wanted in ((self.labels, label), (self.covariates, covariates)) if wanted]
+        given = [part.reshape(len(self), -1) for part in columns if part is not None]
+        if not given:
+            return self
+        # Bytes cannot say -1, which an unknown label is.
+        small = all(not part.is_floating_point() and part.max() < 2**15 for part in given)
+        kind = torch.promote_types(self.values.dtype, torch.int16) if small else torch.float32
+        values = torch.cat([part.to(kind) for part in (self.values, *given)], dim=1)
+        return replace(self, values=values, beside=values.shape[1] - self.features)
 
     def minibatch(self, size: int, values: Tensor | None = None) -> Tensor:
         """Draws datapoints with replacement, as the author's code does, with shape `(size, features)`.
@@ -83,14 +111,23 @@ class Split:
         if ranks.count() == 1:
             return self
         own = slice(ranks.rank(), None, ranks.count())
-        return replace(self, values=self.values[own].clone(), whole=_divisible(len(self)))
+        return replace(self._rows(own), values=self.values[own].clone(), whole=_divisible(len(self)))
 
     def _own(self, size: int) -> int:
         """How many of the first datapoints are here."""
         return size if self.whole is None else len(ranks.mine(size))
 
     def _taken(self, rows: slice | Tensor, size: int) -> "Split":
-        return replace(self, values=self.values[rows], whole=None if self.whole is None else _divisible(size))
+        return replace(self._rows(rows), whole=None if self.whole is None else _divisible(size))
+
+    def _rows(self, rows: slice | Tensor) -> "Split":
+        labels, covariates = (None if part is None else part[rows] for part in (self.labels, self.covariates))
+        return replace(self, values=self.values[rows], labels=labels, covariates=covariates)
+
+    def to(self, device: torch.device | str) -> "Split":
+        """Returns the split on a device."""
+        labels, covariates = (None if part is None else part.to(device) for part in (self.labels, self.covariates))
+        return replace(self, values=self.values.to(device), labels=labels, covariates=covariates)
 
 
 def _divisible(size: int) -> int:

@@ -98,7 +98,7 @@ MISTAKES = {
     ),
     "a value outside the support": (
         [("dist.Normal(self.decoder(z), 1.0)", "dist.LogNormal(self.decoder(z), 1.0)")],
-        ["site 'x' of own.py:OwnModel cannot score its values", "to be within the support"],
+        ["site 'x' of --model own.py:OwnModel allows numbers above 0, and digits has 0 in column 1, row", "gaussian"],
     ),
 }
 

@@ -1,18 +1,19 @@
 """One contract for every guide: a new file is covered by being on the shelf."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from pyro import poutine
 
 from pyro_vae.checks import check_pair
-from pyro_vae.data.dataset import load_data
 from pyro_vae.elbo import elbo
 from pyro_vae.guides.full_rank import FullRankGuide
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.models.bernoulli import BernoulliModel
-from pyro_vae.run import assembly, parts
+from pyro_vae.run import parts
+from pyro_vae.run.prepared import prepare
 from pyro_vae.run.settings import Settings
 from pyro_vae.sites import isolated
 
@@ -91,11 +92,11 @@ def test_all_but_mcem_have_a_guide():
 @pytest.mark.parametrize("inference", GUIDED)
 def test_learns_with_every_algorithm_that_has_a_guide(request, guide_class, inference):
     name = request.node.callspec.params["guide_class"]
-    settings = Settings.of({"guide": name, "inference": inference, "hidden": 5, "optimizer": "adam"})
-    data = load_data("digits", train_size=100)
-    model, guide = assembly.pair(assembly.with_guide_defaults(settings), data)
+    settings = Settings.of({"guide": name, "inference": inference, "hidden": 5, "optimizer": "adam", "train_size": 100})
+    prepared = prepare(settings, torch.device("cpu"), Path("a new run"), {})
+    guide = prepared.guide
     before = copy.deepcopy(dict(guide.named_parameters()))
-    learner = assembly.learner(settings, model, guide, data)
+    learner = prepared.learner()
     learner.step()
     assert learner.loss.isfinite()
     for key, parameter in guide.named_parameters():

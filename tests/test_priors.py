@@ -1,6 +1,7 @@
 """One contract for every prior, also with every guide: a new file is covered by being on the shelf."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,14 +9,14 @@ from torch import nn
 from torch.distributions import kl_divergence
 
 from pyro_vae.checks import check_pair
-from pyro_vae.data.dataset import load_data
 from pyro_vae.elbo import elbo, log_weights
 from pyro_vae.errors import InputError
 from pyro_vae.models.bernoulli import BernoulliModel
 from pyro_vae.models.priors.mixture import MixturePrior
 from pyro_vae.models.priors.student_t import StudentTPrior
 from pyro_vae.models.priors.vamp import VampPrior
-from pyro_vae.run import assembly, parts
+from pyro_vae.run import parts
+from pyro_vae.run.prepared import Prepared, prepare
 from pyro_vae.run.score import estimators
 from pyro_vae.run.settings import Settings
 from pyro_vae.sites import isolated
@@ -96,19 +97,23 @@ def test_hmcs_log_joint_is_the_traces(create, pixels, hmc_agrees):
     hmc_agrees(model, pixels.first(4))
 
 
+def _prepared(settings: Settings) -> Prepared:
+    return prepare(settings, torch.device("cpu"), Path("a new run"), {})
+
+
 @pytest.mark.parametrize("inference", ALGORITHMS)
 def test_learns_with_every_algorithm(name, inference):
-    settings = Settings.of({"prior": name, "inference": inference, "hidden": 5, "optimizer": "adam"})
-    data = load_data("digits", train_size=100)
+    settings = Settings.of({"prior": name, "inference": inference, "hidden": 5, "optimizer": "adam", "train_size": 100})
     torch.manual_seed(0)
     if name == "vamp" and not getattr(parts.find("inference", inference), "uses_guide", True):
         with pytest.raises(InputError, match=f"--prior vamp is made of a guide's posteriors, and {inference} has no"):
-            assembly.pair(settings, data)
+            _prepared(settings)
         return
-    model, guide = assembly.pair(settings, data)
+    prepared = _prepared(settings)
+    model = prepared.model
     own = {key: value for key, value in model.named_parameters() if "p_z." in key}
     before = copy.deepcopy(own)
-    learner = assembly.learner(settings, model, guide, data)
+    learner = prepared.learner()
     learner.step()
     assert learner.loss.isfinite()
     for key, parameter in own.items():
@@ -203,13 +208,12 @@ def test_student_t_and_mixture_are_what_they_say():
 )
 def test_a_prior_that_cannot_be_is_refused(options, message):
     with pytest.raises(InputError, match=message):
-        assembly.pair(Settings.of(options), load_data("digits"))
+        _prepared(Settings.of(options))
 
 
 def test_the_order_of_building_leaves_old_seeds_alone():
     # A run's numbers come from its seed: a model that needs no guide is built before it, as ever.
-    data = load_data("digits")
     torch.manual_seed(0)
-    model, _ = assembly.pair(Settings.of({"hidden": 5}), data)
+    model = _prepared(Settings.of({"hidden": 5})).model
     torch.manual_seed(0)
     assert torch.equal(model.decoder[1].weight, BernoulliModel(64, 2, hidden=5).decoder[1].weight)

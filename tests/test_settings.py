@@ -29,7 +29,7 @@ from pyro_vae.run.settings import Settings, read_toml, whole
         ({"step_size": "fast"}, "--step-size fast is not possible"),
         ({"kl": "exact"}, "--kl exact is unknown: choose from sampled, analytic"),
         ({"binarize": "yes"}, "--binarize yes is unknown: choose from none, threshold, static, dynamic"),
-        ({"divisor": 254}, "--divisor 254 is not possible: choose from 255, 256"),
+        ({"divisor": 254}, "--divisor 254 is not possible: choose from 1, 255, 256"),
         ({"model": 3}, "--model 3 is not possible: give a name or path"),
         ({"data": ""}, "--data '' is not possible"),
         ({"latnet": 2}, "setting latnet of the call is unknown: did you mean latent?"),

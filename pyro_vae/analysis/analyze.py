@@ -111,9 +111,11 @@ def analyze(
     compiled = worth_compiling(compile, len(x) * chains * (warmup + draws))
     estimator = estimators([marginal], compile=compiled)[marginal]
     model: Any = run.model.at_mean if has_random_weights(run.model) else run.model
+    shape = run.dataset.image_shape
+    image = (shape[0], shape[1]) if shape and len(shape) == 2 else None
     stages = Stages(progress and ranks.rank() == 0)
     with stages.stage("trying it all on two datapoints"):
-        left_out = rehearse(model, run.guide, x[:2], run.dataset.image_shape, quick, seed)
+        left_out = rehearse(model, run.guide, x[:2], image, quick, seed)
         with told(f"the analysis of {type(model).__name__}"):
             kind = measure(model, getattr(run.dataset, split))
     drawing = stages.stage(f"drawing from the posterior of {len(x)} datapoints")
@@ -126,7 +128,7 @@ def analyze(
             draws=draws,
             warmup=warmup,
             predictive=max(chains, min(100, chains * draws)),
-            image_shape=run.dataset.image_shape,
+            image_shape=image,
             seed=seed,
             compile=compiled,
             attrs={

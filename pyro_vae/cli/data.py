@@ -18,7 +18,9 @@ def data(name: str, data_dir: str | None) -> None:
         "data": loaded.name,
         "training datapoints": f"{len(loaded.train):,}",
         "test datapoints": f"{len(loaded.test):,}",
-        "image": "{} x {} pixels".format(*loaded.image_shape),
+        "datapoint": " x ".join(map(str, loaded.image_shape)) + " pixels"
+        if loaded.image_shape
+        else f"{loaded.features} cells",
         "stored as": f"{loaded.train.values.dtype}".removeprefix("torch.") + f", divided by {loaded.train.divisor}",
         "training values": f"{train.min():.4f} to {train.max():.4f}, mean {train.mean():.4f}",
         "sha-256": loaded.checksum,

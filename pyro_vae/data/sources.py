@@ -1,27 +1,22 @@
-"""Where data come from: downloads, checksums, and the checks on a user's own arrays."""
+"""The paper's data and digits: downloads and checksums."""
 
-__all__ = ["KNOWN", "Source", "user_array"]
+__all__ = ["KNOWN"]
 
 import gzip
-import math
 import tempfile
-import zipfile
 import zlib
 from collections.abc import Callable
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import numpy as np
-from numpy.lib import format as npy
-from numpy.typing import NDArray
 
+from pyro_vae.data.source import Part, Source, checksum
 from pyro_vae.errors import InputError
-
-Array = NDArray[Any]
 
 _FREY = {"frey_rawface.mat": "265a83a23adb081755cd3de375509828e690324d1d60f076b8ecebc840d59c64"}
 _FREY_URL = "https://cs.nyu.edu/~roweis/data/frey_rawface.mat"
@@ -35,29 +30,23 @@ _MNIST = {
 }
 # No file of these is larger, packed or unpacked: whoever sends more is cut off.
 _LARGEST = 2**26
-# What deflate can make of a byte at most, by the account of zlib.
-_DEFLATE = 1032
-_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 # A split belongs to the data: it must not change with the seed of a run.
 _SEED = 0
-
-
-class Source(NamedTuple):
-    """Arrays as they were found, with shape `(datapoints, features)`."""
-
-    train: Array
-    test: Array
-    image_shape: tuple[int, int]
-    checksum: str
-    divisor: int
-    """What makes the values real numbers in [0, 1]: 256 for bytes."""
 
 
 def _digits(folder: Path) -> Source:
     from sklearn.datasets import load_digits
 
-    values = load_digits().data.astype(np.uint8)
-    return Source(*_split(values), (8, 8), sha256(values.tobytes()).hexdigest(), 16)
+    found = load_digits()
+    values = found.data.astype(np.uint8)
+    return Source(
+        Part(values, {"labels": found.target}),
+        None,
+        sha256(values.tobytes()).hexdigest(),
+        divisor=16,
+        image_shape=(8, 8),
+        label="labels",
+    )
 
 
 def _mnist(folder: Path) -> Source:
@@ -69,9 +58,14 @@ def _mnist(folder: Path) -> Source:
                 (target / name).write_bytes(file.read(_LARGEST))
 
     _provide("mnist", folder / "MNIST" / "raw", _MNIST, download)
-    train, test = (MNIST(str(folder), train=train).data.numpy().reshape(-1, 784) for train in (True, False))
+    train, test = (MNIST(str(folder), train=train) for train in (True, False))
     # The file that the author used has the last 10,000 as its validation set.
-    return Source(train[:50_000], test, (28, 28), sha256("".join(_MNIST.values()).encode()).hexdigest(), 256)
+    first, second = (
+        Part(found.data.numpy().reshape(-1, 784)[rows], {"labels": found.targets.numpy()[rows]})
+        for found, rows in ((train, slice(50_000)), (test, slice(None)))
+    )
+    digest = sha256("".join(_MNIST.values()).encode()).hexdigest()
+    return Source(first, second, digest, divisor=256, image_shape=(28, 28), label="labels")
 
 
 def _frey(folder: Path) -> Source:
@@ -80,17 +74,13 @@ def _frey(folder: Path) -> Source:
     (name,) = _FREY
     folder = folder / "FreyFace"
     _provide("frey", folder, _FREY, lambda target: _fetched(_FREY_URL, target / name))
-    return Source(*_split(loadmat(folder / name)["ff"].T, train=1600), (28, 20), _FREY[name], 256)
+    faces = loadmat(folder / name)["ff"].T
+    order = np.random.default_rng(_SEED).permutation(len(faces))
+    train, test = Part(faces[order[:1600]]), Part(faces[order[1600:]])
+    return Source(train, test, _FREY[name], divisor=256, image_shape=(28, 20))
 
 
 KNOWN: dict[str, Callable[[Path], Source]] = {"digits": _digits, "mnist": _mnist, "frey": _frey}
-
-
-def _split(values: Array, train: int | None = None) -> tuple[Array, Array]:
-    """Splits at random, 80/20 where no number of training datapoints is given."""
-    order = np.random.default_rng(_SEED).permutation(len(values))
-    train = round(0.8 * len(values)) if train is None else train
-    return values[order[:train]], values[order[train:]]
 
 
 def _provide(data: str, folder: Path, files: dict[str, str], download: Callable[[Path], Any]) -> None:
@@ -101,8 +91,8 @@ def _provide(data: str, folder: Path, files: dict[str, str], download: Callable[
             # A folder beside the files, so that only whole and checked ones are renamed into place.
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as temporary:
                 download(Path(temporary))
-                for name, checksum in files.items():
-                    if _checksum(Path(temporary) / name) != checksum:
+                for name, expected in files.items():
+                    if checksum(Path(temporary) / name) != expected:
                         raise RuntimeError(f"{name} came with another checksum")
                 folder.mkdir(exist_ok=True)
                 for name in files:
@@ -113,14 +103,14 @@ def _provide(data: str, folder: Path, files: dict[str, str], download: Callable[
                 f"--data {data} cannot be downloaded ({reason}): put {', '.join(files)} into {folder}, "
                 "or name the folder of the data by --data-dir or PYRO_VAE_DATA"
             ) from error
-    for name, checksum in files.items():
+    for name, expected in files.items():
         try:
-            found = _checksum(folder / name)
+            found = checksum(folder / name)
         except OSError as error:
             raise InputError(f"{folder / name} cannot be read: {error.strerror}") from error
-        if found != checksum:
+        if found != expected:
             raise InputError(
-                f"{folder / name} is damaged, its SHA-256 begins with {found[:12]} and not {checksum[:12]}: "
+                f"{folder / name} is damaged, its SHA-256 begins with {found[:12]} and not {expected[:12]}: "
                 "delete it, and it is downloaded anew"
             )
 
@@ -132,100 +122,3 @@ def _fetched(url: str, path: Path) -> Path:
             raise RuntimeError(f"{url} leads away from a safe connection, to {response.url}")
         path.write_bytes(response.read(_LARGEST))
     return path
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
-def user_array(path: Path) -> Source:
-    """Reads a user's `.npy` (split 80/20) or `.npz` with `train` and `test`.
-
-    Arguments:
-        path: The file. Its arrays are bytes or real values in [0, 1], with shape `(datapoints, features)` or
-            `(datapoints, height, width)`.
-
-    Raises:
-        InputError: If the file or its values are not so.
-    """
-    try:
-        if path.exists() and not path.is_file():  # a pipe may never end
-            raise ValueError("it is no regular file")
-        checksum = _checksum(path)
-        arrays = _unpacked(path)
-    except InputError:
-        raise
-    except Exception as error:  # NumPy and zipfile have many words for a damaged file
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"--data {path} cannot be read as a NumPy array: {reason}") from error
-    arrays = [_checked(array, path) for array in arrays]
-    if arrays[0].shape[1:] != arrays[-1].shape[1:] or arrays[0].dtype != arrays[-1].dtype:
-        kinds = " and ".join(f"{array.dtype} {array.shape[1:]}" for array in arrays)
-        raise InputError(f"--data {path} has train and test of different kinds, {kinds}: make them alike")
-    shape = arrays[0].shape[1:]
-    image_shape = shape if len(shape) == 2 else _image_shape(*shape)
-    flat = [array.reshape(len(array), -1) for array in arrays]
-    train, test = _split(flat[0]) if len(flat) == 1 else flat
-    if not len(train) or not len(test):
-        raise InputError(f"--data {path} has {len(flat[0])} datapoints: give enough for two splits")
-    return Source(train, test, image_shape, checksum, 256 if train.dtype == np.uint8 else 1)
-
-
-def _unpacked(path: Path) -> list[Array]:
-    """Reads the one array of an `.npy` file, or `train` and `test` of an `.npz` file."""
-    size = path.stat().st_size
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            return [_read(file, size)]
-    with zipfile.ZipFile(path) as archive:
-        names = {name.removesuffix(".npy"): name for name in archive.namelist()}
-        if not {"train", "test"} <= set(names):
-            raise InputError(f"--data {path} needs the arrays train and test, it has {sorted(names)}")
-        arrays = []
-        for name in ("train", "test"):
-            entry = archive.getinfo(names[name])
-            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError("it is compressed in another way than NumPy's")
-            with archive.open(entry) as file:
-                arrays.append(_read(file, min(entry.file_size, _DEFLATE * size)))
-    return arrays
-
-
-def _read(file: IO[bytes], size: int) -> Array:
-    """Reads an array from a file of so many bytes. A header that promises more is refused before it is believed."""
-    version = npy.read_magic(file)
-    if version not in _HEADERS:
-        raise ValueError(f"its format is version {version}")
-    shape, _, dtype = _HEADERS[version](file)
-    if math.prod(shape) * max(1, dtype.itemsize) > size - file.tell():
-        raise ValueError(f"its header promises {dtype} values of shape {shape}, more than the file holds")
-    file.seek(0)
-    array: Array = npy.read_array(file, allow_pickle=False)
-    return array
-
-
-def _checked(array: Array, path: Path) -> Array:
-    if array.ndim not in (2, 3) or array.size == 0:
-        raise InputError(
-            f"--data {path} has shape {array.shape}: give (datapoints, features) or (datapoints, height, width), "
-            "none of them 0"
-        )
-    if array.dtype == np.uint8:
-        if array.max() <= 1:
-            raise InputError(f"--data {path} has bytes of 0 and 1 only, which are divided by 256: store it as bool")
-        return array
-    if array.dtype.kind not in "fb":
-        raise InputError(f"--data {path} has values of type {array.dtype}: give uint8 or real values in [0, 1]")
-    # Not-a-number fails this comparison too.
-    inside = (array >= 0) & (array <= 1)
-    if not inside.all():
-        raise InputError(
-            f"--data {path} has the value {array[~inside][0]}: give real values in [0, 1], or bytes as uint8"
-        )
-    return array.astype(np.float32)
-
-
-def _image_shape(features: int) -> tuple[int, int]:
-    side = math.isqrt(features)
-    return (side, side) if side * side == features else (1, features)

@@ -13,7 +13,8 @@ from torch import nn
 
 from pyro_vae import ranks
 from pyro_vae.checks import check_prior
-from pyro_vae.data import Dataset, load_data
+from pyro_vae.data.adapt import adapted
+from pyro_vae.data.dataset import Dataset, load_data
 from pyro_vae.errors import InputError
 from pyro_vae.run import parts
 from pyro_vae.run.fit import Learner
@@ -21,6 +22,23 @@ from pyro_vae.run.record import used_data_dir
 from pyro_vae.run.settings import Settings
 from pyro_vae.run.trust import located
 from pyro_vae.traced import worth_compiling
+
+# The settings that go to `load_data` as they are.
+_OF_DATA = (
+    "columns",
+    "drop",
+    "kinds",
+    "label",
+    "covariates",
+    "group",
+    "split_column",
+    "test",
+    "test_share",
+    "stratify",
+    "scale",
+    "channels",
+    "resize",
+)
 
 
 class Parts(NamedTuple):
@@ -126,11 +144,15 @@ def prepare(settings: Settings, device: torch.device, path: Path, record: Mappin
         train_size=settings.train_size,
         device=device,
         folder=used_data_dir(settings, record),
+        **{name: getattr(settings, name) for name in _OF_DATA},
     )
     if record and dataset.checksum != record["data"]["checksum"]:
         raise InputError(f"--data {settings.data} has changed since the run was trained: put the old file back")
     built = _pair(settings, found, dataset, device)
-    return Prepared(settings, found, dataset, built["model"], built.get("guide"))
+    model, guide, dataset = adapted(built["model"], built.get("guide"), dataset)
+    if hasattr(found.inference, "wraps_model"):
+        model = found.inference.wraps_model(model).to(device)
+    return Prepared(settings, found, dataset, model, guide)
 
 
 def _taken(settings: Settings, part: type[Any], *names: str) -> dict[str, Any]:
@@ -145,10 +167,7 @@ def _taken(settings: Settings, part: type[Any], *names: str) -> dict[str, Any]:
 
 
 def _pair(settings: Settings, found: Parts, dataset: Dataset, device: torch.device) -> dict[str, nn.Module]:
-    """Builds model and guide, the guide first where the prior is made of it.
-
-    An algorithm that learns more of a model than its parameters puts it into a module of its own (`wraps_model`).
-    """
+    """Builds model and guide, the guide first where the prior is made of it."""
     built: dict[str, nn.Module] = {}
     kinds = ["model", "guide"] if found.uses_guide else ["model"]
     if parts.takes(found.prior, "guide"):
@@ -156,14 +175,13 @@ def _pair(settings: Settings, found: Parts, dataset: Dataset, device: torch.devi
     for kind in kinds:
         part = getattr(found, kind)
         shared = _taken(settings, part, "hidden")
+        shared |= {name: value for name, value in dataset.offers.items() if parts.takes(part, name)}
         if kind == "model":
             shared |= _prior(settings, found, dataset.features, built.get("guide"))
         own = settings.set.get(kind, {})
         module = parts.build(kind, part, dataset.features, settings.latent, own=own, **shared)
         if not isinstance(module, nn.Module):
             raise InputError(f"--{kind} {part.__name__} is no torch.nn.Module: make it one")
-        if kind == "model" and hasattr(found.inference, "wraps_model"):
-            module = found.inference.wraps_model(module)
         built[kind] = module.to(device)
     return built
 

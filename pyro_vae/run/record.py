@@ -13,6 +13,7 @@ from typing import Any
 
 from pyro_vae import __version__
 from pyro_vae.data.dataset import Dataset, data_dir
+from pyro_vae.data.reading import NAMED
 from pyro_vae.errors import InputError
 from pyro_vae.run import folder, parts
 from pyro_vae.run.settings import PARTS, Settings
@@ -46,9 +47,12 @@ def require_outside(path: Path, settings: Settings) -> None:
 
 def _with_whole_path(settings: Settings) -> Settings:
     """The settings with data that are found from everywhere."""
-    if settings.data.endswith((".npy", ".npz")):
-        return replace(settings, data=str(Path(settings.data).absolute()))
-    return settings
+    whole: dict[str, Any] = {
+        name: str(Path(value).absolute())
+        for name in ("data", "test")
+        if (value := getattr(settings, name)) and Path(value).exists() and value not in NAMED
+    }
+    return replace(settings, **whole)
 
 
 def resumed(record: dict[str, Any], given: dict[str, Any]) -> Settings:
@@ -88,7 +92,7 @@ def describe(settings: Settings, data: Dataset, weighted: list[str], old: dict[s
             "checksum": data.checksum,
             "train": data.train.total,
             "test": data.test.total,
-            "image_shape": list(data.image_shape),
+            "image_shape": list(data.image_shape or ()),
             "binarize": data.binarize,
         },
         "versions": {

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from pyro_vae.data import Dataset
+from pyro_vae.data.dataset import Dataset
 from pyro_vae.device import resolve, seeded
 from pyro_vae.run import folder
 from pyro_vae.run.prepared import Prepared, prepare

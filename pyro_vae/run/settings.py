@@ -13,15 +13,17 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from pyro_vae.data.choices import BINARIZE, CHANNELS, SCALES
 from pyro_vae.errors import InputError
 
-BINARIZE = ("none", "threshold", "static", "dynamic")
 KL = ("sampled", "analytic")
 COMPILE = ("auto", "on", "off")
 MARGINAL = "importance"
 """The estimator of log p(x) where none is asked for."""
 
 PARTS = ("model", "prior", "guide", "inference", "elbo")
+
+_TRUTH = {"true": True, "false": False}
 
 Options = dict[str, dict[str, Any]]
 
@@ -34,7 +36,7 @@ def _setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
 class Settings:
     """Everything that a run depends on, as `run.toml` records it."""
 
-    data: str = _setting("digits", "digits, mnist, frey, or the path of an .npy or .npz file")
+    data: str = _setting("digits", "digits, mnist, frey, one of torchvision's, or the path of a file or a folder")
     model: str = _setting("bernoulli", "generative model p(x|z), by name or FILE.py[:CLASS]")
     prior: str = _setting("normal", "prior p(z), by name or FILE.py[:CLASS]")
     guide: str = _setting("gaussian", "recognition model q(z|x), by name or FILE.py[:CLASS]")
@@ -50,7 +52,20 @@ class Settings:
     particles: int = _setting(1, "draws of z per datapoint in the objective")
     optimizer: str = _setting("adagrad", "adagrad with the paper's warm-up, or a name from torch.optim or pyro.optim")
     binarize: str = _setting("none", "how pixels are made binary", BINARIZE)
-    divisor: int = _setting(256, "what bytes are divided by, 256 or 255")
+    divisor: int = _setting(256, "what bytes are divided by, 256 or 255; 1 makes counts of them")
+    columns: str | None = _setting(None, "columns of a table that are cells, A,B,C  [default: all]")
+    drop: str | None = _setting(None, "columns of a table to leave out, A,B,C")
+    kinds: str | None = _setting(None, "kinds of columns, A:real,B:category; positive, count and binary are others")
+    label: str | None = _setting(None, "column that is the label")
+    covariates: str | None = _setting(None, "columns that are covariates, A,B,C")
+    group: str | None = _setting(None, "column that is a group, all of which is in one split")
+    split_column: str | None = _setting(None, "column that says train or test")
+    test: str | None = _setting(None, "file whose datapoints are the test split")
+    test_share: float = _setting(0.2, "share of the test split, where the data have none of their own")
+    stratify: bool = _setting(False, "give the test split that share of each class: true or false")
+    scale: str = _setting("none", "how networks see the cells; bounds stay in the data's own units", SCALES)
+    channels: str | None = _setting(None, "where the channels of images are, first or last")
+    resize: str | None = _setting(None, "size to make images of a folder, 28x28 for example")
     seed: int = _setting(0, "the seed of everything random")
     device: str = _setting("auto", "auto, cpu, cuda, cuda:1, ...")
     compile: str = _setting("auto", "compile the steps: on, off, or where the budget repays it", COMPILE)
@@ -63,13 +78,20 @@ class Settings:
             value = getattr(self, name)
             if value is not None or name != "train_size":
                 object.__setattr__(self, name, whole(name, value, least=0 if name == "seed" else 1))
-        if self.divisor not in (255, 256):
-            raise InputError(f"--divisor {self.divisor} is not possible: choose from 255, 256")
+        if self.divisor not in (1, 255, 256):
+            raise InputError(f"--divisor {self.divisor} is not possible: choose from 1, 255, 256")
+        if not 0 < _real(self.test_share) < 1:
+            raise InputError(f"--test-share {self.test_share} is not possible: give a share between 0 and 1")
+        if (stratify := _TRUTH.get(str(self.stratify).lower())) is None:
+            raise InputError(f"--stratify {self.stratify} is not possible: choose from true, false")
+        object.__setattr__(self, "stratify", stratify)
+        if self.channels not in (None, *CHANNELS):
+            raise InputError(f"--channels {self.channels} is unknown: choose from {', '.join(CHANNELS)}")
         if not 0 < _real(self.step_size) < math.inf:
             raise InputError(f"--step-size {self.step_size} is not possible: give a number above 0")
         if not 0 <= _real(self.checkpoint_every) < math.inf:
             raise InputError(f"--checkpoint-every {self.checkpoint_every} is not possible: give seconds, 0 or more")
-        for name in ("step_size", "checkpoint_every"):
+        for name in ("step_size", "checkpoint_every", "test_share"):
             object.__setattr__(self, name, _real(getattr(self, name)))
         for entry in fields(self):
             value, choices = getattr(self, entry.name), entry.metadata.get("choices")

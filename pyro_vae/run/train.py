@@ -18,6 +18,7 @@ from pyro_vae.run.run import Run
 from pyro_vae.run.settings import Settings
 from pyro_vae.run.signals import collected
 from pyro_vae.run.stored import require_fit
+from pyro_vae.run.support import require_support
 from pyro_vae.run.training import Training
 from pyro_vae.run.trust import contents, copy
 from pyro_vae.run.trust import require as require_trusted
@@ -79,6 +80,7 @@ def train(
     device = resolve(start.settings.device)
     with seeded(start.settings.seed, device), collected() as signals:
         prepared = prepare(start.settings, device, start.path, start.record)
+        require_support(prepared.model, prepared.dataset, prepared.settings.model)
         learner = prepared.learner()
         folder.require_savable(prepared.modules)
         weighted = weighted_terms(prepared.model, prepared.guide, prepared.dataset.train.first(2))

@@ -1,0 +1,41 @@
+"""Annotated matrices of single cells, `.h5ad`, by the anndata package."""
+
+__all__ = ["h5ad_source"]
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pyro_vae.data.source import Part, Source, as_numbers, checksum, refusing, require_file
+from pyro_vae.errors import InputError
+
+
+def h5ad_source(path: Path, beside: Sequence[str] = ()) -> Source:
+    """Reads the matrix X, with the names of its genes, and columns of its observations.
+
+    Arguments:
+        path: The file.
+        beside: Columns of `obs` to keep: labels, covariates, groups.
+
+    Raises:
+        InputError: If anndata is not installed, or the file cannot be read.
+    """
+    try:
+        from anndata import read_h5ad
+    except ImportError as error:
+        raise InputError(f"--data {path} needs anndata: pip install anndata, or save X as .npy or .csv") from error
+    where = f"--data {path}"
+    with refusing(f"{where} cannot be read by anndata"):
+        require_file(path)
+        found = checksum(path)
+        cells = read_h5ad(path)
+        values = cells.X.toarray() if hasattr(cells.X, "toarray") else np.asarray(cells.X)
+    for name in beside:
+        if name not in cells.obs:
+            raise InputError(f"{where} has no column {name} in obs: it has {', '.join(map(str, cells.obs.columns))}")
+    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.round(values)).all():
+        values = values.astype(np.int64)  # counts, which are stored as real numbers more often than not
+    kept = {name: cells.obs[name].to_numpy(dtype=object, na_value=None) for name in beside}
+    names = tuple(map(str, cells.var_names))
+    return Source(Part(as_numbers(values, where, names), kept), None, found, names=names)

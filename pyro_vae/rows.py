@@ -1,0 +1,197 @@
+"""Models and guides of cells, as models and guides of the rows that the engine hands about.
+
+A row is what a `Split` reads: the cells of a datapoint, then its label and its covariates where a part asks for them.
+What a part takes by name it gets, missing cells are masked out of the site `"x"`, and where networks see scaled cells
+the site still has its density, its draws and its mean in the data's own units.
+"""
+
+__all__ = ["GuideOfRows", "Layout", "ModelOfRows", "asks_for", "observed", "required"]
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro.distributions import Independent
+from pyro.poutine.messenger import Messenger
+from torch import Tensor, nn
+
+from pyro_vae.errors import InputError
+from pyro_vae.rescaled import Rescaled
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the columns of a row are.
+
+    Arguments:
+        features: The number of cells, which come first.
+        label: Whether a label follows, the number of a class, -1 where it is not known.
+        covariates: How many covariates follow it.
+        missing: Whether cells may be missing, which are not-a-number then.
+        fill: A possible value of each cell, which stands in the places of missing ones, with shape `(features,)`.
+        loc: What is taken off the cells before networks see them, with shape `(features,)`; None scales nothing.
+        scale: What they are then divided by.
+        examples: Labels and covariates that generated datapoints are given at random, with shape `(some, beside)`.
+    """
+
+    features: int
+    label: bool = False
+    covariates: int = 0
+    missing: bool = False
+    fill: Tensor | None = None
+    loc: Tensor | None = None
+    scale: Tensor | None = None
+    examples: Tensor | None = None
+
+    @property
+    def beside(self) -> int:
+        """The number of columns that are no cells."""
+        return int(self.label) + self.covariates
+
+
+def asks_for(part: nn.Module, name: str) -> bool:
+    """Whether a module takes an argument of this name when it is called."""
+    return name in inspect.signature(part.forward).parameters
+
+
+def required(part: nn.Module, name: str) -> bool:
+    """Whether it cannot be called without it."""
+    return inspect.signature(part.forward).parameters[name].default is inspect.Parameter.empty
+
+
+def observed(distribution: Any, mask: Tensor | None) -> Any:
+    """Masks the cells of a distribution that are not there, for a model that samples its site `"x"` by itself.
+
+    Arguments:
+        distribution: p(x | z), independent cells made one event by `.to_event(1)`.
+        mask: The cells that are there, with shape `(datapoints, features)`; None are all of them.
+
+    Returns:
+        The distribution of the cells that are there: others count nothing in its log density.
+
+    Raises:
+        InputError: If its cells are not independent.
+    """
+    if mask is None:
+        return distribution
+    if not isinstance(distribution, Independent) or distribution.base_dist.event_shape:
+        raise InputError(
+            f"cells of {type(distribution).__name__} cannot be masked one by one, and some are missing: make it "
+            "independent cells with .to_event(1), or take an argument observed and score what is there"
+        )
+    return Independent(distribution.base_dist.mask(mask), distribution.reinterpreted_batch_ndims)
+
+
+class _OwnUnits(Messenger):
+    """Gives the site `"x"` of a model its mask, and its density in the data's own units."""
+
+    def __init__(self, x: Tensor | None, mask: Tensor | None, masked: bool, rows: "_Rows") -> None:
+        super().__init__()
+        self.x, self.mask, self.masked, self.rows = x, mask, masked, rows
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if msg["name"] != "x":
+            return
+        if self.mask is not None and not self.masked:
+            msg["fn"] = observed(msg["fn"], self.mask)
+        if self.rows.loc is not None:
+            msg["fn"] = Rescaled(msg["fn"], self.rows.loc, self.rows.scale, self.mask)
+            if msg["is_observed"]:
+                msg["value"] = self.x
+
+
+class _Rows(nn.Module):
+    """A part that is called with rows. Its state has the names of the part's own, and what it lacks the part has."""
+
+    # Each may be None; a buffer's type does not say when.
+    loc: Any
+    scale: Any
+    fill: Any
+    examples: Any
+
+    def __init__(self, part: nn.Module, layout: Layout) -> None:
+        super().__init__()
+        self.part, self.layout = part, layout
+        self.asked = {name: asks_for(part, name) for name in ("label", "covariates", "observed")}
+        for name in ("loc", "scale", "fill", "examples"):
+            self.register_buffer(name, getattr(layout, name), persistent=False)
+        self.register_state_dict_post_hook(_without_prefix)
+        self.register_load_state_dict_pre_hook(_with_prefix)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self._modules["part"], name)
+
+    def _taken(self, rows: Tensor) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
+        """The cells of rows, which of them are there, None where all are, and what the part takes by name."""
+        cells, beside = rows[..., : self.layout.features], rows[..., self.layout.features :]
+        mask = ~cells.isnan() if self.layout.missing else None
+        return cells, mask, self._named(beside, torch.ones_like(cells, dtype=torch.bool) if mask is None else mask)
+
+    def _named(self, beside: Tensor | None, mask: Tensor | None) -> dict[str, Any]:
+        named: dict[str, Any] = {"observed": mask} if self.asked["observed"] else {}
+        if beside is None or not self.layout.beside:
+            return named
+        if beside.shape[-1] != self.layout.beside:
+            raise InputError(
+                "a datapoint that the model has dreamt has no label and no covariates, and the guide asks for them: "
+                "train it by aevb"
+            )
+        if self.asked["label"] and self.layout.label:
+            named["label"] = beside[..., 0].long()
+        if self.asked["covariates"] and self.layout.covariates:
+            named["covariates"] = beside[..., int(self.layout.label) :]
+        return named
+
+    def _scaled(self, cells: Tensor) -> Tensor:
+        return cells if self.loc is None else (cells - self.loc) / self.scale
+
+
+class ModelOfRows(_Rows):
+    """Creates a generative model of rows from one of cells.
+
+    Arguments:
+        part: The model.
+        layout: What the columns of a row are.
+    """
+
+    def forward(self, x: Tensor | None = None, size: int | None = None) -> Any:
+        """Runs the model on rows, or generates datapoints with labels and covariates of others, drawn at random."""
+        if x is None:
+            beside = self.examples
+            if beside is not None:
+                beside = beside[torch.randint(len(beside), (size or 1,), device=beside.device)]
+            with _OwnUnits(None, None, True, self):
+                return self.part(None, size=size, **self._named(beside, None))
+        cells, mask, named = self._taken(x)
+        whole = cells if mask is None else torch.where(mask, cells, self.fill)
+        with _OwnUnits(whole, mask, self.asked["observed"], self):
+            return self.part(self._scaled(whole), **named)
+
+
+class GuideOfRows(_Rows):
+    """Creates a guide of rows from one of cells, which sees 0 in the place of a missing one.
+
+    Arguments:
+        part: The guide.
+        layout: What the columns of a row are.
+    """
+
+    def forward(self, x: Tensor) -> Any:
+        """Runs the guide on rows."""
+        cells, mask, named = self._taken(x)
+        scaled = self._scaled(cells)
+        return self.part(scaled if mask is None else torch.where(mask, scaled, 0.0), **named)
+
+
+def _without_prefix(module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
+    for name in [name for name in state if name.startswith(f"{prefix}part.")]:
+        state[prefix + name.removeprefix(f"{prefix}part.")] = state.pop(name)
+
+
+def _with_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *others: Any) -> None:
+    for name in [name for name in state if name.startswith(prefix)]:
+        state[f"{prefix}part.{name.removeprefix(prefix)}"] = state.pop(name)
