@@ -21,7 +21,7 @@ from pyro_vae.inference.ais import AIS
 from pyro_vae.inference.importance import Importance
 from pyro_vae.inference.mcem import MCEM
 from pyro_vae.inference.wake_sleep import WakeSleep
-from pyro_vae.marginal import Estimate, bound
+from pyro_vae.marginal import Estimates, bound
 from pyro_vae.measure import measure
 from pyro_vae.models.bernoulli import BernoulliModel
 from pyro_vae.models.normal import NormalModel
@@ -65,7 +65,7 @@ def test_estimators_mean_log_p_of_what_is_there(oracle, holed):
     assert lower.mean > exact.mean() - 0.5
     for estimator in (Importance(500), AIS(temperatures=30, chains=30)):
         found = estimator.estimate(model, None, split)
-        mean, error = Estimate.over(found.log_px, found.se)
+        mean, error = Estimates(found.log_px, found.se).mean()
         # Of AIS and importance the mean log is below by half the variance, which is 0.001 here.
         assert abs(mean - exact.mean().item()) < 3 * error + 0.002
 
@@ -112,7 +112,7 @@ def test_log_p_is_in_the_datas_own_units(oracle, scale):
     model, _, rows = adapted(Scaled(oracle.model.weight, oracle.model.bias, oracle.model.noise), None, data)
     exact = oracle.model.log_px((x[:15] - a) / b) - b.log().sum()
     found = Importance(500).estimate(model, None, rows.test.head(15))
-    mean, error = Estimate.over(found.log_px, found.se)
+    mean, error = Estimates(found.log_px, found.se).mean()
     assert abs(mean - exact.double().mean().item()) < 3 * error + 0.005  # float32, a thousand away from 0
     # Draws and means are in those units as well.
     with isolated():
