@@ -62,8 +62,10 @@ class Case:
         return (GaussianModel if self.gaussian else BernoulliModel)(*sizes), GaussianGuide(*sizes)
 
 
-def ours(case: Case, algorithm: type = AEVB, compile: bool = True, data: Split | None = None) -> Contestant:
-    settings = {"kl": "analytic"} if algorithm is AEVB else {}
+def ours(
+    case: Case, algorithm: type = AEVB, compile: bool = True, data: Split | None = None, **settings: str
+) -> Contestant:
+    settings |= {"kl": "analytic"} if algorithm is AEVB else {}
     split = case.data.train if data is None else data
     learner = algorithm(*case.pair(), split, batch=case.batch, step_size=STEP_SIZE, compile=compile, **settings)
 
@@ -238,6 +240,8 @@ CASES = ("mnist", 20, 500), ("frey", 10, 200)
 def side_by_side(case: Case) -> dict[str, Contestant]:
     contestants = {
         OURS: ours(case),
+        "pyro_vae, AEVB by Adam": ours(case, optimizer="Adam"),
+        "pyro_vae, AEVB by ClippedAdam": ours(case, optimizer="ClippedAdam"),
         "pyro_vae, wake-sleep": ours(case, WakeSleep),
         "pyro_vae, AEVB, --compile off": ours(case, compile=False),
         "pyro.infer.SVI.step": pyro_svi(case),

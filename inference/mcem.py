@@ -53,6 +53,9 @@ class MCEM:
     """
 
     uses_guide, runs_on_ranks = False, True
+    weighs_terms = False
+    """Chains draw from p(z|x), and weights on terms would make another density of it: each term counts once."""
+    untraced = ("next",)
 
     def __init__(
         self,

@@ -66,9 +66,10 @@ class Training:
             self.checkpoint()
             budget, warmup = self.run.settings.samples, getattr(self.learner, "warmup", 0)
             if self.weighted:
+                weighs = getattr(self.learner, "weighs_terms", True)
+                what = "training minimises the weighted objective" if weighs else "this algorithm counts each once"
                 self.progress.note(
-                    f"terms of {', '.join(self.weighted)} are weighted: training minimises the weighted objective, "
-                    "bounds and log p(x) are reported without weights"
+                    f"terms of {', '.join(self.weighted)} have weights: {what}; bounds and log p(x) are without weights"
                 )
             if budget <= warmup:
                 self.progress.note(f"the paper's Adagrad moves nothing in its warm-up: give --samples above {warmup}")
