@@ -9,7 +9,7 @@ __all__ = ["BinomialModel"]
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from pyro_vae.errors import require_whole
+from pyro_vae.errors import Count, require_whole
 
 from .bernoulli import BernoulliModel
 
@@ -31,9 +31,9 @@ class BinomialModel(BernoulliModel):
         self,
         features: int,
         latent: int,
-        hidden: int = 500,
+        hidden: Count = 500,
         prior: nn.Module | None = None,
-        depth: int = 1,
+        depth: Count = 1,
         activation: str = "tanh",
         total_count: int = 16,
     ) -> None:

@@ -13,6 +13,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_vae.errors import Count
+
 from .bernoulli import BernoulliModel
 
 
@@ -26,9 +28,9 @@ class NegativeBinomialModel(BernoulliModel):
         self,
         features: int,
         latent: int,
-        hidden: int = 500,
+        hidden: Count = 500,
         prior: nn.Module | None = None,
-        depth: int = 1,
+        depth: Count = 1,
         activation: str = "tanh",
     ) -> None:
         super().__init__(features, latent, hidden, prior, depth, activation)

@@ -9,6 +9,7 @@ __all__ = ["NormalModel"]
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from pyro_vae.errors import Count
 from pyro_vae.networks import hidden_layer, linear
 
 from .base import Model
@@ -32,9 +33,9 @@ class NormalModel(Model):
         self,
         features: int,
         latent: int,
-        hidden: int = 500,
+        hidden: Count = 500,
         prior: nn.Module | None = None,
-        depth: int = 1,
+        depth: Count = 1,
         activation: str = "tanh",
         min_log_variance: float = -8.0,
     ) -> None:

@@ -11,6 +11,7 @@ import math
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from pyro_vae.errors import Count
 from pyro_vae.networks import hidden_layer, linear
 
 from .base import Model
@@ -33,9 +34,9 @@ class StudentTModel(Model):
         self,
         features: int,
         latent: int,
-        hidden: int = 500,
+        hidden: Count = 500,
         prior: nn.Module | None = None,
-        depth: int = 1,
+        depth: Count = 1,
         activation: str = "tanh",
         min_log_scale: float = -4.0,
     ) -> None:

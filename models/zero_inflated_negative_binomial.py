@@ -9,6 +9,7 @@ __all__ = ["ZeroInflatedNegativeBinomialModel"]
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from pyro_vae.errors import Count
 from pyro_vae.networks import linear
 
 from .negative_binomial import NegativeBinomialModel
@@ -24,9 +25,9 @@ class ZeroInflatedNegativeBinomialModel(NegativeBinomialModel):
         self,
         features: int,
         latent: int,
-        hidden: int = 500,
+        hidden: Count = 500,
         prior: nn.Module | None = None,
-        depth: int = 1,
+        depth: Count = 1,
         activation: str = "tanh",
     ) -> None:
         super().__init__(features, latent, hidden, prior, depth, activation)

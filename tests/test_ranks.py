@@ -200,7 +200,8 @@ def test_a_run_of_torchrun_is_interrupted_and_goes_on_with_another_number_of_ran
     folder = tmp_path / "run"
     for _ in range(600):
         time.sleep(0.1)
-        if (folder / "checkpoint.pt").exists() and len(read_metrics(folder)) > 8:
+        metrics = folder / "metrics.csv"
+        if (folder / "checkpoint.pt").exists() and len(metrics.read_text().splitlines()) > 9:
             break
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)

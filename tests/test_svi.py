@@ -14,6 +14,7 @@ from pyro_vae.errors import InputError
 from pyro_vae.inference.aevb import AEVB
 from pyro_vae.run import parts
 from pyro_vae.split import Split
+from pyro_vae.support import first_offence
 
 PAIRS = [(model, "gaussian") for model in parts.names("model")]
 PAIRS += [("bernoulli", guide) for guide in parts.names("guide") if guide != "gaussian"]
@@ -42,6 +43,11 @@ def _twenty_steps(model, guide, pixels, compile, **settings):
     return [*model.parameters(), *guide.parameters(), learner.loss]
 
 
+def _data(model, pixels):
+    """Grey pixels, or counts for a likelihood that has no other values."""
+    return pixels if first_offence(model, pixels) is None else Split(pixels.values % 17)
+
+
 def _built(model, guide):
     torch.manual_seed(0)
     return parts.find("model", model)(12, 2, hidden=7), parts.find("guide", guide)(12, 2, hidden=7)
@@ -54,7 +60,8 @@ def test_each_pair_trains_by_svi_as_by_the_trace(pair, estimator, pixels, interp
     # direction of each gradient, whatever its size, so that a parameter with next to no gradient may differ by that.
     model, guide = _built(*pair)
     settings = {"optimizer": "Adagrad", "step_size": 1e-3, **ESTIMATORS[estimator]}
-    plain, traced = (_twenty_steps(model, guide, pixels, compile, **settings) for compile in (False, True))
+    data = _data(model, pixels)
+    plain, traced = (_twenty_steps(model, guide, data, compile, **settings) for compile in (False, True))
     for a, b in zip(plain, traced, strict=True):
         torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-4)
 
