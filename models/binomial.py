@@ -34,7 +34,7 @@ class BinomialModel(BernoulliModel):
         hidden: Count = 500,
         prior: nn.Module | None = None,
         depth: Count = 1,
-        activation: str = "tanh",
+        activation: Activation = "tanh",
         total_count: int = 16,
     ) -> None:
         require_whole("total_count", total_count)

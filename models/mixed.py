@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pyro_vae.columns import Categories, Columns
 from pyro_vae.errors import Count, InputError
-from pyro_vae.networks import hidden_layer, linear
+from pyro_vae.networks import Activation, hidden_layer, linear
 
 from .base import Model
 
@@ -52,7 +52,7 @@ class MixedModel(Model):
         hidden: Count = 500,
         prior: nn.Module | None = None,
         depth: Count = 1,
-        activation: str = "tanh",
+        activation: Activation = "tanh",
         kinds: Sequence[str] | None = None,
         min_log_variance: float = -8.0,
     ) -> None:

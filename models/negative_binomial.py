@@ -31,7 +31,7 @@ class NegativeBinomialModel(BernoulliModel):
         hidden: Count = 500,
         prior: nn.Module | None = None,
         depth: Count = 1,
-        activation: str = "tanh",
+        activation: Activation = "tanh",
     ) -> None:
         super().__init__(features, latent, hidden, prior, depth, activation)
         self.log_r = nn.Parameter(torch.zeros(features))

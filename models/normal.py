@@ -10,7 +10,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from pyro_vae.errors import Count
-from pyro_vae.networks import hidden_layer, linear
+from pyro_vae.networks import Activation, hidden_layer, linear
 
 from .base import Model
 
@@ -36,7 +36,7 @@ class NormalModel(Model):
         hidden: Count = 500,
         prior: nn.Module | None = None,
         depth: Count = 1,
-        activation: str = "tanh",
+        activation: Activation = "tanh",
         min_log_variance: float = -8.0,
     ) -> None:
         super().__init__(latent, prior)

@@ -12,7 +12,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from pyro_vae.errors import Count
-from pyro_vae.networks import hidden_layer, linear
+from pyro_vae.networks import Activation, hidden_layer, linear
 
 from .base import Model
 
@@ -37,7 +37,7 @@ class StudentTModel(Model):
         hidden: Count = 500,
         prior: nn.Module | None = None,
         depth: Count = 1,
-        activation: str = "tanh",
+        activation: Activation = "tanh",
         min_log_scale: float = -4.0,
     ) -> None:
         super().__init__(latent, prior)

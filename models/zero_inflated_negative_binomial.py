@@ -10,7 +10,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from pyro_vae.errors import Count
-from pyro_vae.networks import linear
+from pyro_vae.networks import Activation, linear
 
 from .negative_binomial import NegativeBinomialModel
 
@@ -28,7 +28,7 @@ class ZeroInflatedNegativeBinomialModel(NegativeBinomialModel):
         hidden: Count = 500,
         prior: nn.Module | None = None,
         depth: Count = 1,
-        activation: str = "tanh",
+        activation: Activation = "tanh",
     ) -> None:
         super().__init__(features, latent, hidden, prior, depth, activation)
         self.gate = linear(hidden, features, bias_std=0.0)
