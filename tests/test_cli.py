@@ -482,7 +482,7 @@ def _array(name, array):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "--model", "nope"), "--model nope is unknown: choose from bernoulli, beta, categorical"),
+        (("train", "--model", "nope"), "--model nope is unknown: choose from bernoulli, beta, binomial"),
         (("train", "--guide", "nope"), "--guide nope is unknown: choose from flow, full_rank, gaussian"),
         (("train", "--prior", "nope"), "--prior nope is unknown: choose from flow, laplace"),
         (("train", "--inference", "nope"), "--inference nope is unknown: choose from aevb, full_vb, mcem, wake_sleep"),
@@ -541,7 +541,7 @@ def _array(name, array):
         (("sample", "none", "--number", "x"), "--number x is not possible"),
         (("manifold", "none", "--grid", "1e6"), "--grid 1e6 is not possible: give a whole number from 1 to 100"),
         (("data", "nope"), "--data nope is unknown"),
-        (("data", "bad.npy"), "bad.npy has the value nan"),
+        (("data", "bad.npy"), "bad.npy has no value in column 1"),
     ],
 )
 def test_wrong_input_ends_with_2_and_one_line(cli, arguments, message):

@@ -75,7 +75,7 @@ def test_help_needs_no_torch():
 
 
 def test_unknown_parts_are_answered_with_the_known():
-    with pytest.raises(InputError, match="--model nope is unknown: choose from bernoulli, beta, categorical, "):
+    with pytest.raises(InputError, match="--model nope is unknown: choose from bernoulli, beta, binomial, "):
         parts.find("model", "nope")
     with pytest.raises(InputError, match="--inference importance is unknown: choose from aevb, "):
         parts.find("inference", "importance")

@@ -21,7 +21,7 @@ from pyro_vae.data.binarize import binarized
 from pyro_vae.data.choices import BINARIZE, SCALES
 from pyro_vae.data.kinds import kinds_of, parsed
 from pyro_vae.data.labels import covariate_columns, numbered
-from pyro_vae.data.reading import read
+from pyro_vae.data.reading import is_table, read
 from pyro_vae.data.scaling import scaling
 from pyro_vae.data.source import Array, Part, Source
 from pyro_vae.data.splits import rows_of_splits
@@ -218,7 +218,9 @@ def more_of(data: Any, like: Dataset, folder: str | Path | None = None, **beside
     """
     name = str(data) if isinstance(data, str | Path) else f"({type(data).__name__})"
     where = f"--data {name}"
-    source = _source(data, data_dir(folder), like.reading, [], None, beside, like.levels)
+    # A table has its columns by name, in whatever order, and others beside them.
+    reading = {**like.reading, "columns": like.names if is_table(data) else None, "drop": []}
+    source = _source(data, data_dir(folder), reading, [], None, beside, like.levels)
     parts = [source.train] if source.test is None else [source.train, source.test]
     if parts[0].values.shape[1] != like.features or source.names != like.names:
         told = [
