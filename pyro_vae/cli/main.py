@@ -19,6 +19,7 @@ import click
 
 from pyro_vae import __version__
 from pyro_vae.cli.paper import paper
+from pyro_vae.cli.tables_out import encode, impute
 from pyro_vae.errors import InputError, Interrupted, RunError
 from pyro_vae.run.settings import COMPILE, PARTS, Options, Settings, pixels, read_toml, whole
 
@@ -370,6 +371,13 @@ def sample(path: str, trust: bool, device: str, data_dir: str | None, out: Path 
     """Draw images from the model, with z from the prior (the paper's Figure 5)."""
     count = whole("number", number, most=10_000)
     run = _open(path, trust, device, data_dir)
+    from pyro_vae.analysis.tables import TABLES, write_table
+
+    if out is not None and out.suffix.lower() in TABLES:
+        from pyro_vae.analysis.drawn import draw
+
+        click.echo(write_table(draw(run.model, run.dataset, count, run.settings.seed), out))
+        return
     from pyro_vae.analysis import figures
 
     click.echo(figures.sample(run, count, out))
@@ -434,3 +442,5 @@ def parts() -> None:
 
 
 cli.add_command(paper)
+cli.add_command(encode)
+cli.add_command(impute)

@@ -147,3 +147,28 @@ def test_what_is_no_table_is_refused(tmp_path):
         write_table(pd.DataFrame(), tmp_path / "z.xlsx")
     with pytest.raises(InputError, match="in a folder that exists"):
         write_table(pd.DataFrame(), Path("nowhere") / "z.csv")
+
+
+def test_tables_from_the_command_line(cli, run, tmp_path):
+    assert cli("encode", run.path, "--out", "z.csv", "--particles", 30).status == 0
+    table = pd.read_csv("z.csv")
+    assert list(table.columns) == ["row", "z_1", "z_2", "z_1_sd", "z_2_sd", "label", "bound", "log_px", "khat"]
+    assert table["row"].tolist() == run.dataset.rows[1].tolist()
+    frame = pd.read_csv(run.settings.data)
+    assert table["label"].tolist() == frame["kind"][table["row"]].tolist()
+    result = cli("impute", run.path, "--data", run.settings.data, "--out", "m.csv", "--draws", 2, "--particles", 50)
+    assert result.out == "7 rows in m.csv\n"
+    table = pd.read_csv("m.csv")
+    assert list(table.columns) == ["row", "column", "mean", "sd", "draw_1", "draw_2", "khat"]
+    assert table["row"].tolist() == [*range(0, 60, 9)]
+    assert set(table["column"]) == {"b"}
+    assert cli("sample", run.path, "--number", 7, "--out", "x.npy").status == 0
+    assert np.load("x.npy").shape == (7, 3)
+    result = cli("encode", run.path, "--out", "z.doc")
+    assert result.status == 2
+    assert result.err.count("\n") == 1
+    result = cli("sample", run.path)
+    assert (
+        result.err
+        == f"pyro-vae: a picture needs images, and {run.dataset.name} is a table: draw curve, encode, or analyze it\n"
+    )
