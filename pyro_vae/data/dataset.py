@@ -51,6 +51,7 @@ class Dataset:
         rows: Which datapoints of the file the two splits are, by number from 0.
         levels: The texts that are numbered in columns of categories and in covariates, by column.
         reading: How the file was read, for others of the same kind; see `more_of`.
+        fill: Where cells are missing, a possible value of each, with shape `(features,)`.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Dataset:
     rows: tuple[Array, Array] | None = None
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reading: Mapping[str, Any] = field(default_factory=dict)
+    fill: Tensor | None = None
 
     @property
     def features(self) -> int:
@@ -201,6 +203,7 @@ def load_data(
         (rows[0], rows[1]),
         levels,
         reading,
+        _first(train) if missing else None,
     )
 
 
@@ -280,6 +283,13 @@ def _numbers(
         splits = [replace(s, covariates=torch.from_numpy(c)) for s, c in zip(splits, found, strict=True)]
         levels = {**levels, **named}
     return splits, classes or (), {**source.levels, **levels}
+
+
+def _first(train: Split) -> Tensor:
+    """The first value of each cell that is there."""
+    x = train.first()
+    first = (~x.isnan()).int().argmax(0)
+    return x.gather(0, first.unsqueeze(0))[0]
 
 
 def _listed(names: str | Sequence[str] | None) -> list[str]:
