@@ -41,7 +41,7 @@ def _kept(data):
     [
         (_frame(), {"label": "kind", "kinds": "colour:category", "scale": "standard"}),
         (_frame(), {"label": "kind", "drop": "a", "covariates": "colour"}),
-        (np.random.default_rng(0).integers(0, 256, (30, 4, 5, 3), dtype=np.uint8), {"scale": "unit"}),
+        (np.random.default_rng(0).integers(0, 256, (30, 6, 5, 3), dtype=np.uint8), {"scale": "unit"}),
         (np.random.default_rng(0).random((30, 9)), {"binarize": "dynamic"}),
     ],
 )
