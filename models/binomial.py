@@ -10,6 +10,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from pyro_vae.errors import Count, require_whole
+from pyro_vae.networks import Activation
 
 from .bernoulli import BernoulliModel
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vae.errors import Count
+from pyro_vae.networks import Activation
 
 from .bernoulli import BernoulliModel
 

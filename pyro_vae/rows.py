@@ -162,6 +162,8 @@ class ModelOfRows(_Rows):
         """Runs the model on rows, or generates datapoints with labels and covariates of others, drawn at random."""
         if x is None:
             beside = self.examples
+            if beside is None and self.layout.beside:
+                raise InputError("datapoints with labels or covariates are generated from those of the training data")
             if beside is not None:
                 beside = beside[torch.randint(len(beside), (size or 1,), device=beside.device)]
             with _OwnUnits(None, None, True, self):

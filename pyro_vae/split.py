@@ -72,11 +72,11 @@ class Split:
     def with_columns(self, label: bool, covariates: bool) -> "Split":
         """Returns the split with the label and the covariates, as asked for, in columns beside its cells."""
         columns = [part for part, wanted in ((self.labels, label), (self.covariates, covariates)) if wanted]
-        given = [part.reshape(len(self), -1) for part in columns if part is not None]
+        given = [part.unsqueeze(1) if part.dim() == 1 else part for part in columns if part is not None]
         if not given:
             return self
         # Bytes cannot say -1, which an unknown label is.
-        small = all(not part.is_floating_point() and part.max() < 2**15 for part in given)
+        small = all(not part.is_floating_point() and bool((part < 2**15).all()) for part in given)
         kind = torch.promote_types(self.values.dtype, torch.int16) if small else torch.float32
         values = torch.cat([part.to(kind) for part in (self.values, *given)], dim=1)
         return replace(self, values=values, beside=values.shape[1] - self.features)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from pyro_vae import __version__
-from pyro_vae.cli import analyze, data, evaluate, paper, pictures, train
+from pyro_vae.cli import analyze, data, encode, evaluate, paper, pictures, train
 from pyro_vae.errors import InputError, Interrupted, RunError
 
 
@@ -36,6 +36,8 @@ for _command in (
     pictures.manifold,
     data.data,
     data.parts,
+    encode.encode,
+    encode.impute,
     paper.paper,
 ):
     _pyro_vae.add_command(_command)

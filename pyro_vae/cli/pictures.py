@@ -22,11 +22,18 @@ _picture = options(
 @_picture
 @click.option("--number", default="100", show_default=True, help="number of images")
 def sample(path: str, opening: Mapping[str, Any], out: Path | None, number: str) -> None:
-    """Draw images from the model, with z from the prior (the paper's Figure 5)."""
+    """Draw from the model, with z from the prior: images (the paper's Figure 5), or a table, --out FILE.csv."""
     count = whole("number", number, most=10_000)
     from pyro_vae.analysis import figures
+    from pyro_vae.analysis.tables import TABLES, write_table
 
-    click.echo(figures.sample(opened(path, opening), count, out))
+    run = opened(path, opening)
+    if out is not None and out.suffix.lower() in TABLES:
+        from pyro_vae.analysis.drawn import draw
+
+        click.echo(write_table(draw(run.model, run.dataset, count, run.settings.seed), out))
+        return
+    click.echo(figures.sample(run, count, out))
 
 
 @click.command()

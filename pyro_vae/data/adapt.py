@@ -4,7 +4,7 @@ __all__ = ["adapted"]
 
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import nn
 
 from pyro_vae.data.dataset import Dataset
 from pyro_vae.errors import InputError
@@ -51,10 +51,10 @@ def adapted(model: nn.Module, guide: nn.Module | None, data: Dataset) -> tuple[n
         label,
         train.beside - int(label),
         data.missing,
-        _first(data) if data.missing else None,
+        data.fill,
         loc,
         scale,
-        train.some(_EXAMPLES).first()[:, data.features :] if train.beside else None,
+        train.some(_EXAMPLES).first()[:, data.features :] if train.beside and len(train) else None,
     )
     rows = ModelOfRows(model, layout).to(train.device)
     return (
@@ -62,10 +62,3 @@ def adapted(model: nn.Module, guide: nn.Module | None, data: Dataset) -> tuple[n
         None if guide is None else GuideOfRows(guide, layout).to(train.device).train(guide.training),
         replace(data, train=train, test=test),
     )
-
-
-def _first(data: Dataset) -> Tensor:
-    """The first value of each cell in the training split."""
-    x = data.train.first()[:, : data.features]
-    first = (~x.isnan()).int().argmax(0)
-    return x.gather(0, first.unsqueeze(0))[0]

@@ -11,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from pyro_vae.data import mapped
 from pyro_vae.data.source import Array, Part, Source, as_numbers, checksum, refusing, require_file, shaped
 from pyro_vae.errors import InputError
 
@@ -34,6 +35,14 @@ def array_source(path: Path, channels: str | None) -> Source:
     """
     with refusing(f"--data {path} cannot be read as {_kind(path)}"):
         require_file(path)
+        if path.suffix == ".npy" and path.stat().st_size > mapped.LARGE:
+            if channels is not None:
+                raise InputError(
+                    f"--channels means nothing to {path}, which is large and so it is mapped: leave it out"
+                )
+            with path.open("rb") as file:
+                header = _header(file, path.stat().st_size)
+                return mapped.mapped_source(path, *header, file.tell())
         found = checksum(path)
         arrays = {".pt": _torch, ".safetensors": _safetensors}.get(path.suffix, _numpy)(path)
     return named_arrays(arrays, f"--data {path}", found, channels)
@@ -114,15 +123,20 @@ def _numpy(path: Path) -> dict[str, Array]:
 
 def _read(file: IO[bytes], size: int) -> Array:
     """Reads an array from a file of so many bytes. A header that promises more is refused before it is believed."""
-    version = npy.read_magic(file)
-    if version not in _HEADERS:
-        raise ValueError(f"its format is version {version}")
-    shape, _, dtype = _HEADERS[version](file)
-    if math.prod(shape) * max(1, dtype.itemsize) > size - file.tell():
-        raise ValueError(f"its header promises {dtype} values of shape {shape}, more than the file holds")
+    _header(file, size)
     file.seek(0)
     array: Array = npy.read_array(file, allow_pickle=False)
     return array
+
+
+def _header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = npy.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"its format is version {version}")
+    shape, fortran, dtype = _HEADERS[version](file)
+    if math.prod(shape) * max(1, dtype.itemsize) > size - file.tell():
+        raise ValueError(f"its header promises {dtype} values of shape {shape}, more than the file holds")
+    return shape, fortran, dtype
 
 
 def _torch(path: Path) -> dict[str, Array]:

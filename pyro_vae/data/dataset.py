@@ -7,6 +7,7 @@ the data's own units.
 
 __all__ = ["BINARIZE", "Dataset", "data_dir", "load_data", "more_of"]
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,8 @@ from pyro_vae.data.binarize import binarized
 from pyro_vae.data.choices import BINARIZE, SCALES
 from pyro_vae.data.kinds import kinds_of, parsed
 from pyro_vae.data.labels import covariate_columns, numbered
-from pyro_vae.data.reading import read
+from pyro_vae.data.mapped import chunks
+from pyro_vae.data.reading import is_table, read
 from pyro_vae.data.scaling import scaling
 from pyro_vae.data.source import Array, Part, Source
 from pyro_vae.data.splits import rows_of_splits
@@ -30,6 +32,8 @@ from pyro_vae.split import Split
 
 # Kinds are told of the columns of tables, not of the pixels of images.
 _TABLE = 20_000
+# Datapoints that are looked at at once.
+_ROWS = 4_096
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Dataset:
         rows: Which datapoints of the file the two splits are, by number from 0.
         levels: The texts that are numbered in columns of categories and in covariates, by column.
         reading: How the file was read, for others of the same kind; see `more_of`.
+        fill: Where cells are missing, a possible value of each, with shape `(features,)`.
     """
 
     name: str
@@ -67,6 +72,7 @@ class Dataset:
     rows: tuple[Array, Array] | None = None
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reading: Mapping[str, Any] = field(default_factory=dict)
+    fill: Tensor | None = None
 
     @property
     def features(self) -> int:
@@ -167,7 +173,11 @@ def load_data(
     name = str(data) if isinstance(data, str | Path) else f"({type(data).__name__})"
     where = f"--data {name}"
     rows = rows_of_splits(source, where, label or source.label, group, split_column, test_share, stratify)
-    parts = [source.train, source.test] if source.test else [_taken(source.train, chosen) for chosen in rows]
+    taken: Sequence[Array | slice] = rows
+    if source.in_order:
+        taken = slice(len(rows[0])), slice(len(rows[0]), None)
+        _require_host(binarize, device, where)
+    parts = [source.train, source.test] if source.test else [_taken(source.train, chosen) for chosen in taken]
     if train_size is not None and train_size < 1:
         raise InputError(f"--train-size {train_size} is not possible: give a whole number of at least 1")
     if train_size is not None and train_size > len(parts[0].values):
@@ -177,9 +187,11 @@ def load_data(
     parts[0], rows[0] = _taken(parts[0], slice(train_size)), rows[0][:train_size]
     _require_learnable(parts[0], source.names, where)
     splits, classes, levels = _numbers(parts, source, reading, binarize, where, None, {})
-    missing = any(split.values.is_floating_point() and bool(split.values.isnan().any()) for split in splits)
+    missing = any(
+        part.values.dtype.kind == "f" and any(bool(np.isnan(x).any()) for x in chunks(part.values)) for part in parts
+    )
     told_kinds = None
-    if told or (source.image_shape is None and splits[0].features <= _TABLE):
+    if told or (source.image_shape is None and splits[0].features <= _TABLE and not source.in_order):
         told_kinds = kinds_of(splits, source.names, told, scale != "none", where)
     kept = [n for n, kind in enumerate(told_kinds or ()) if kind != "real"]
     scaled = scaling(splits[0], scale, source.image_shape is not None, kept)
@@ -201,6 +213,7 @@ def load_data(
         (rows[0], rows[1]),
         levels,
         reading,
+        _first(train) if missing else None,
     )
 
 
@@ -218,7 +231,9 @@ def more_of(data: Any, like: Dataset, folder: str | Path | None = None, **beside
     """
     name = str(data) if isinstance(data, str | Path) else f"({type(data).__name__})"
     where = f"--data {name}"
-    source = _source(data, data_dir(folder), like.reading, [], None, beside, like.levels)
+    # A table has its columns by name, in whatever order, and others beside them.
+    reading = {**like.reading, "columns": like.names if is_table(data) else None, "drop": []}
+    source = _source(data, data_dir(folder), reading, [], None, beside, like.levels)
     parts = [source.train] if source.test is None else [source.train, source.test]
     if parts[0].values.shape[1] != like.features or source.names != like.names:
         told = [
@@ -280,6 +295,18 @@ def _numbers(
     return splits, classes or (), {**source.levels, **levels}
 
 
+def _first(train: Split) -> Tensor:
+    """The first value of each cell that is there."""
+    found = train.values.new_full((train.features,), math.nan, dtype=torch.float32)
+    for values in train.values.split(_ROWS):
+        x = train.read(values)
+        first = x.gather(0, (~x.isnan()).int().argmax(0).unsqueeze(0))[0]
+        found = torch.where(found.isnan(), first, found)
+        if not found.isnan().any():
+            break
+    return found
+
+
 def _listed(names: str | Sequence[str] | None) -> list[str]:
     return [name for name in names.split(",") if name] if isinstance(names, str) else [*(names or ())]
 
@@ -293,12 +320,23 @@ def _divisor(own: int, divisor: int) -> int:
     return divisor if own == 256 or divisor == 1 else own
 
 
+def _require_host(binarize: str, device: torch.device | str, where: str) -> None:
+    """Checks that values which are mapped are used where they are."""
+    if binarize != "none" or torch.device(device).type != "cpu":
+        raise InputError(
+            f"{where} is large and so it is mapped: give --device cpu and --binarize none, or a smaller file"
+        )
+
+
 def _taken(part: Part, rows: Array | slice) -> Part:
     return Part(part.values[rows], {name: values[rows] for name, values in part.beside.items()})
 
 
 def _require_learnable(train: Part, names: tuple[str, ...] | None, where: str) -> None:
     """Checks that the training split has a value of each cell; another can be learnt by nobody."""
-    if train.values.dtype.kind == "f" and len(empty := np.flatnonzero(np.isnan(train.values).all(0))):
+    if train.values.dtype.kind != "f":
+        return
+    empty = np.flatnonzero(np.logical_and.reduce([np.isnan(x).all(0) for x in chunks(train.values)]))
+    if len(empty):
         column = names[empty[0]] if names else empty[0] + 1
         raise InputError(f"{where} has no value in column {column} of its training split: leave the column out")

@@ -1,6 +1,6 @@
 """One reader a kind of data, found by the name, by the end of the path, or by what lies in memory."""
 
-__all__ = ["NAMED", "read"]
+__all__ = ["NAMED", "is_table", "read"]
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +20,13 @@ from pyro_vae.errors import InputError
 
 NAMED = (*KNOWN, *SETS)
 _FILES = (*array_files.SUFFIXES, *tables.SUFFIXES, ".h5ad")
+
+
+def is_table(data: Any) -> bool:
+    """Whether data have columns with names."""
+    if isinstance(data, str | Path):
+        return Path(data).suffix.lower() in tables.SUFFIXES
+    return hasattr(data, "columns")
 
 
 def read(
@@ -63,7 +70,7 @@ def read(
             f"{next(iter(arrays))} is no setting of {data}: give arrays beside the cells with data in memory"
         )
     if not named:
-        if hasattr(data, "columns"):
+        if is_table(data):
             chosen["levels"] = levels
             chosen["beside"] = [*beside, *(name for name in arrays if name not in beside)]
         source = object_source(data, channels, arrays, **chosen)

@@ -45,6 +45,7 @@ class Source(NamedTuple):
         names: The names of the cells, where they have any.
         label: What of the things beside is the label where the user names none.
         levels: The texts that are numbered in columns of categories, by column.
+        in_order: Whether splits are cut in the order of the file, and values are not copied.
     """
 
     train: Part
@@ -55,6 +56,7 @@ class Source(NamedTuple):
     names: tuple[str, ...] | None = None
     label: str | None = None
     levels: Mapping[str, tuple[str, ...]] = {}
+    in_order: bool = False
 
 
 def require_file(path: Path) -> None:

@@ -103,6 +103,9 @@ def rows_of_splits(
         raise InputError(f"{' and '.join(asked)} do not go together: give one way to divide the data")
     if stratify and label is None:
         raise InputError(f"--stratify needs a label, and {where} has none: name it by --label")
+    if source.in_order:
+        cut = round((1 - share) * len(source.train.values))
+        return [np.arange(cut), np.arange(cut, len(source.train.values))]
     beside = source.train.beside
     return [
         *divided(

@@ -14,6 +14,7 @@ from typing import Any
 from pyro_vae import __version__
 from pyro_vae.data.dataset import Dataset, data_dir
 from pyro_vae.data.reading import NAMED
+from pyro_vae.data.schema import described
 from pyro_vae.errors import InputError
 from pyro_vae.run import folder, parts
 from pyro_vae.run.settings import PARTS, Settings
@@ -89,11 +90,7 @@ def describe(settings: Settings, data: Dataset, weighted: list[str], old: dict[s
         **({"weighted": weighted} if weighted else {}),
         "data": {
             "folder": str(data_dir(settings.data_dir).absolute()),
-            "checksum": data.checksum,
-            "train": data.train.total,
-            "test": data.test.total,
-            "image_shape": list(data.image_shape or ()),
-            "binarize": data.binarize,
+            **described(data),
         },
         "versions": {
             "pyro-vae": __version__,

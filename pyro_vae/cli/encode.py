@@ -1,0 +1,106 @@
+"""Commands whose results go on to elsewhere, as tables: latent variables of data, and missing cells."""
+
+__all__ = ["encode", "impute"]
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pyro_vae.cli.options import opened, opening, splits
+from pyro_vae.errors import InputError
+from pyro_vae.run.settings import whole
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_OUT = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="the table: .csv, .tsv, .parquet or .npz",
+)
+_SEED = click.option("--seed", default="0", show_default=True, help="the seed of the draws")
+_OTHER = click.option("--data", metavar="FILE", help="other data of the same columns, all of them")
+
+
+@click.command()
+@click.argument("path", metavar="RUN")
+@_OTHER
+@splits
+@_OUT
+@click.option("--particles", default="100", show_default=True, help="draws of each datapoint")
+@_SEED
+@opening
+def encode(
+    path: str, data: str | None, split: str, out: Path, particles: str, seed: str, opening: Mapping[str, Any]
+) -> None:
+    """Write the latent variables of data as a table."""
+    draws, start = whole("particles", particles, most=10**6), whole("seed", seed, 0)
+    run, rows, numbers = _opened(path, data, split, out, opening)
+    from pyro_vae.analysis.encode import encode as encoded
+
+    table = encoded(run.model, run.guide, rows, classes=run.dataset.classes, particles=draws, seed=start)
+    table.insert(0, "row", numbers)
+    _written(table, out)
+
+
+@click.command()
+@click.argument("path", metavar="RUN")
+@_OTHER
+@splits
+@_OUT
+@click.option("--particles", default="1000", show_default=True, help="draws of the latent variables of each datapoint")
+@click.option("--draws", default="5", show_default=True, help="draws of each missing cell")
+@_SEED
+@opening
+def impute(
+    path: str,
+    data: str | None,
+    split: str,
+    out: Path,
+    particles: str,
+    draws: str,
+    seed: str,
+    opening: Mapping[str, Any],
+) -> None:
+    """Write what missing cells may be as a table."""
+    options = {
+        "particles": whole("particles", particles, 2, 10**6),
+        "draws": whole("draws", draws, 0, 10_000),
+        "seed": whole("seed", seed, 0),
+    }
+    run, rows, numbers = _opened(path, data, split, out, opening)
+    from pyro_vae.analysis.impute import impute as imputed
+
+    table = imputed(run.model, run.guide, rows, names=run.dataset.names, **options)
+    table["row"] = numbers[table["row"].to_numpy()]
+    _written(table, out)
+
+
+def _opened(path: str, data: str | None, split: str, out: Path, opening: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    """The run, the datapoints that are asked for, and their numbers in their file, from 0."""
+    import numpy as np
+
+    from pyro_vae.analysis.tables import require_table
+    from pyro_vae.data.dataset import more_of
+
+    require_table(out)
+    if out.suffix.lower() == ".npy":
+        raise InputError(f"--out {out} is not possible: a table has names, give .csv, .tsv, .parquet or .npz")
+    run = opened(path, opening)
+    if data is not None:
+        rows = more_of(data, run.dataset, opening["data_dir"])
+        return run, rows, np.arange(len(rows))
+    rows = getattr(run.dataset, split)
+    numbers = run.dataset.rows[split == "test"] if run.dataset.rows else np.arange(len(rows))
+    return run, rows, numbers
+
+
+def _written(table: "DataFrame", out: Path) -> None:
+    from pyro_vae.analysis.tables import write_table
+
+    write_table(table, out)
+    click.echo(f"{len(table):,} rows in {out}")
