@@ -9,7 +9,7 @@ __all__ = ["BinomialModel"]
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from pyro_vae.errors import Count, require_whole
+from pyro_vae.errors import Count
 from pyro_vae.networks import Activation
 
 from .bernoulli import BernoulliModel
@@ -36,9 +36,8 @@ class BinomialModel(BernoulliModel):
         prior: nn.Module | None = None,
         depth: Count = 1,
         activation: Activation = "tanh",
-        total_count: int = 16,
+        total_count: Count = 16,
     ) -> None:
-        require_whole("total_count", total_count)
         super().__init__(features, latent, hidden, prior, depth, activation)
         self.total_count = total_count
 

@@ -28,7 +28,9 @@ def image_shape(run: Run) -> tuple[int, ...]:
     """
     shape = run.dataset.image_shape
     if shape is None:
-        raise InputError(f"a picture needs images, and {run.dataset.name} is a table: use analyze or compare")
+        raise InputError(
+            f"a picture needs images, and {run.dataset.name} is a table: draw curve, encode, or analyze it"
+        )
     return shape
 
 
