@@ -92,7 +92,7 @@ class AEVB(MinibatchLearner):
         if estimator is TraceMeanField_ELBO:
             with isolated(), evaluation_mode(model, guide), torch.no_grad():
                 bound_of(model, guide, data.first(2), analytic_kl=True)  # where the closed form is wrong, this refuses
-        self.elbo = _built(estimator, particles)
+        self.elbo: Any = _built(estimator, particles)
         self.update = Update(
             self._loss,
             (model, guide),

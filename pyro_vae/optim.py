@@ -130,7 +130,7 @@ class Optimizer(nn.Module):
         self.group[self._rate] = step_size
         self.step_size.fill_(step_size)
 
-    def state_dict(self, *arguments: Any, **named: Any) -> dict[str, Any]:
+    def state_dict(self, *arguments: Any, **named: Any) -> dict[str, Any]:  # type: ignore[override]
         """Returns all that the next step depends on, besides the parameters."""
         return self.optimizer.state_dict()
 
@@ -235,8 +235,9 @@ def create_optimizer(
         raise InputError(f"--optimizer {name} is unknown: choose from adagrad, {', '.join(sorted(known))}")
     takes = inspect.signature(match).parameters
     # One parameter after the other is what a compiler can fuse with the gradient.
-    plain = {key: False for key in ("foreach", "fused") if key in takes}
+    settings: dict[str, Any] = {key: False for key in ("foreach", "fused") if key in takes}
+    settings["lr" if "lr" in takes else "eta"] = step_size
     try:
-        return Optimizer(match(parameters, **{"lr" if "lr" in takes else "eta": step_size}, **plain), weight_decay)
+        return Optimizer(match(parameters, **settings), weight_decay)
     except (ValueError, RuntimeError) as error:
         raise InputError(f"--optimizer {name} cannot train this model: {error}") from error

@@ -86,7 +86,8 @@ class Watch:
     def quick_changes(self) -> bool:
         """Whether a value has changed in its place, by a look that costs microseconds."""
         for owner, key, value in self._before.values():
-            now = owner.get(key, _ABSENT) if isinstance(owner, dict) else owner[key] if key < len(owner) else _ABSENT
+            there = key in owner if isinstance(owner, dict) else int(key) < len(owner)
+            now = owner[key] if there else _ABSENT
             if now is not value and not _same(_seen(now), value):
                 return True
         return False

@@ -15,8 +15,9 @@ from pyro_vae.paper.grid import Grid, Trained
 from pyro_vae.paper.protocol import FIGURE3_NETWORK, NETWORKS, STAGES, find_algorithm
 from pyro_vae.paper.values import COLUMNS, add_values, paper_values, read_values
 from pyro_vae.run import parts
-from pyro_vae.run.folder import METRICS, read_metrics
+from pyro_vae.run.folder import read_metrics
 from pyro_vae.run.run import Run
+from pyro_vae.run.stored import METRICS
 
 
 def figure2(grid: Grid, panels: Sequence[tuple[str, int]], algorithms: Sequence[str], seeds: int) -> list[Path]:

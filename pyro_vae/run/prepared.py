@@ -2,7 +2,7 @@
 
 __all__ = ["Parts", "Prepared", "prepare"]
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -111,7 +111,8 @@ class Prepared(NamedTuple):
             shared["compile"] = worth_compiling(settings.compile, settings.samples)
         if "elbo" in _taken(settings, part, "elbo"):
             own = settings.set.get("elbo", {})
-            shared["elbo"] = partial(self.parts.elbo, **own) if own else self.parts.elbo
+            estimator: Callable[..., Any] = self.parts.elbo
+            shared["elbo"] = partial(estimator, **own) if own else estimator
         own = settings.set.get("inference", {})
         for name in own.keys() & shared.keys():
             raise InputError(f"--set inference.{name} is a setting of every run: give --{name.replace('_', '-')}")
