@@ -54,5 +54,6 @@ class BetaModel(Model):
     def likelihood(self, z: Tensor) -> dist.Distribution:
         """Returns p(x | z), with event shape `(features,)`."""
         h = self.hidden(z)
-        alpha, beta = (log(h).clamp(max=self.max_log_concentration).exp() for log in (self.log_alpha, self.log_beta))
+        outputs = (layer(h).clamp(max=self.max_log_concentration) for layer in (self.log_alpha, self.log_beta))
+        alpha, beta = (output.exp() for output in outputs)
         return dist.AffineBeta(alpha, beta, -_EDGE, 1 + 2 * _EDGE).to_event(1)
