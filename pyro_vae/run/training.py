@@ -85,10 +85,12 @@ class Training:
     def _tell_collapse(self) -> None:
         """Says so where the latent variables have come to say nothing of the data."""
         run = self.run
-        if self.proposal is None or (carried := information(run.model, self.proposal, self.splits[1])) >= _CARRIED:
+        if self.proposal is None or run.settings.samples <= getattr(self.learner, "warmup", 0):
+            return
+        if (carried := information(run.model, self.proposal, self.splits[1])) >= _CARRIED:
             return
         self.progress.note(
-            f"the latent variables carry {carried:.2f} nats (collapsed): try --optimizer adam --step-size 1e-3, "
+            f"the latent variables carry {max(carried, 0.0):.2f} nats (collapsed): try --optimizer adam --step-size 1e-3, "
             "--set inference.weight_prior=inf, or a smaller model"
         )
 
