@@ -217,12 +217,12 @@ def load_data(
     )
 
 
-def more_of(data: Any, like: Dataset, folder: str | Path | None = None, **beside: Any) -> Split:
-    """Reads all datapoints of other data of the same kind as a data set, as rows of it.
+def more_of(data: Any, like: Dataset, folder: str | Path | None = None, **beside: Any) -> Dataset:
+    """Reads other data of the same kind as a data set, all of them as its test split.
 
     Arguments:
         data: A name, a path, or what lies in memory; see `load_data`.
-        like: The data set, which says how they are read. Its model must be called with its rows.
+        like: The data set, which says how they are read, and keeps its training split.
         folder: The folder of the known data sets.
         beside: Arrays that belong to data in memory.
 
@@ -248,7 +248,9 @@ def more_of(data: Any, like: Dataset, folder: str | Path | None = None, **beside
         raise InputError(f"{where} lacks the label or the covariates that the run was trained with: add them")
     values = torch.cat([split.values for split in rows])
     labels = None if rows[0].labels is None else torch.cat([split.labels for split in rows if split.labels is not None])
-    return replace(rows[0], values=values, labels=labels, covariates=None).to(like.train.device)
+    test = replace(rows[0], values=values, labels=labels, covariates=None).divided().to(like.train.device)
+    kept = np.arange(len(like.train)) if like.rows is None else like.rows[0]
+    return replace(like, name=name, checksum=source.checksum, test=test, rows=(kept, np.arange(len(values))))
 
 
 def _source(

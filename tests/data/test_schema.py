@@ -73,7 +73,7 @@ def test_a_pair_goes_on_without_its_data(tmp_path):
     pd.testing.assert_frame_equal(draw(with_data[0], with_data[2], 20), draw(without[0], without[2], 20))
     tables = []
     for p, q, rows in (with_data, without):
-        new = more_of(frame[:12], rows)
+        new = more_of(frame[:12], rows).test
         tables.append((encode(p, q, new, classes=rows.classes), impute(p, q, new, names=rows.names)))
     for found, expected in zip(*tables, strict=True):
         pd.testing.assert_frame_equal(found, expected)
