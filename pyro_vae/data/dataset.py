@@ -79,6 +79,12 @@ class Dataset:
         """The number of cells of a datapoint."""
         return self.train.features
 
+    def to(self, device: torch.device | str) -> "Dataset":
+        """Returns the data set on a device."""
+        scaled = None if self.scaled is None else (self.scaled[0].to(device), self.scaled[1].to(device))
+        fill = None if self.fill is None else self.fill.to(device)
+        return replace(self, train=self.train.to(device), test=self.test.to(device), scaled=scaled, fill=fill)
+
     @property
     def offers(self) -> dict[str, Any]:
         """What the constructor of a part gets of the data, where it takes an argument of the name."""
@@ -195,9 +201,7 @@ def load_data(
         told_kinds = kinds_of(splits, source.names, told, scale != "none", where)
     kept = [n for n, kind in enumerate(told_kinds or ()) if kind != "real"]
     scaled = scaling(splits[0], scale, source.image_shape is not None, kept)
-    train, test_split = (split.divided().to(device) for split in splits)
-    if scaled is not None:
-        scaled = scaled[0].to(device), scaled[1].to(device)
+    train, test_split = (split.divided() for split in splits)
     return Dataset(
         name,
         train,
@@ -214,7 +218,7 @@ def load_data(
         levels,
         reading,
         _first(train) if missing else None,
-    )
+    ).to(device)
 
 
 def more_of(data: Any, like: Dataset, folder: str | Path | None = None, **beside: Any) -> Dataset:
