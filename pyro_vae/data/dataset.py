@@ -5,7 +5,7 @@ the data, since bounds of grey, of thresholded and of sampled pixels cannot be c
 the data's own units.
 """
 
-__all__ = ["BINARIZE", "Dataset", "data_dir", "load_data", "more_of"]
+__all__ = ["BINARIZE", "Dataset", "data_dir", "in_memory", "load_data", "more_of", "name_of"]
 
 import math
 import os
@@ -102,6 +102,19 @@ def data_dir(path: str | Path | None = None) -> Path:
     return Path(path or os.environ.get("PYRO_VAE_DATA") or "data")
 
 
+def name_of(data: Any) -> str:
+    """Returns what data are called: their name or path, in parentheses where they lie in memory."""
+    if isinstance(data, str | Path):
+        return str(data)
+    name = data.name if isinstance(data, Dataset) else type(data).__name__
+    return name if in_memory(name) else f"({name})"
+
+
+def in_memory(name: str) -> bool:
+    """Whether data of this name lie in memory, so that nothing can be read by it."""
+    return name.startswith("(")
+
+
 def load_data(
     data: Any,
     *,
@@ -176,7 +189,7 @@ def load_data(
         "divisor": divisor,
     }
     source = _source(data, data_dir(folder), reading, [name for name in beside_cells if name], test, beside, {})
-    name = str(data) if isinstance(data, str | Path) else f"({type(data).__name__})"
+    name = name_of(data)
     where = f"--data {name}"
     rows = rows_of_splits(source, where, label or source.label, group, split_column, test_share, stratify)
     taken: Sequence[Array | slice] = rows
@@ -233,7 +246,7 @@ def more_of(data: Any, like: Dataset, folder: str | Path | None = None, **beside
     Raises:
         InputError: If they cannot be read, or have other features.
     """
-    name = str(data) if isinstance(data, str | Path) else f"({type(data).__name__})"
+    name = name_of(data)
     where = f"--data {name}"
     # A table has its columns by name, in whatever order, and others beside them.
     reading = {**like.reading, "columns": like.names if is_table(data) else None, "drop": []}

@@ -51,6 +51,7 @@ def test_a_file_of_settings_keeps_all_but_the_data(data, options):
     for name in ("image_shape", "checksum", "binarize", "names", "kinds", "classes", "missing", "levels", "offers"):
         assert getattr(absent, name) == getattr(data, name), name
     assert absent.features == data.features
+    assert (absent.train.total, absent.test.total) == (len(data.train), len(data.test))
     for name in ("scaled", "fill"):
         found, expected = getattr(absent, name), getattr(data, name)
         assert (found is None) == (expected is None)
