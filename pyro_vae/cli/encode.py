@@ -92,11 +92,11 @@ def _opened(path: str, data: str | None, split: str, out: Path, opening: Mapping
         raise InputError(f"--out {out} is not possible: a table has names, give .csv, .tsv, .parquet or .npz")
     run = opened(path, opening)
     if data is not None:
-        rows = more_of(data, run.dataset, opening["data_dir"])
-        return run, rows, np.arange(len(rows))
-    rows = getattr(run.dataset, split)
-    numbers = run.dataset.rows[split == "test"] if run.dataset.rows else np.arange(len(rows))
-    return run, rows, numbers
+        found, split = more_of(data, run.dataset, opening["data_dir"]), "test"
+    else:
+        found = run.dataset
+    rows = getattr(found, split)
+    return run, rows, found.rows[split == "test"] if found.rows else np.arange(len(rows))
 
 
 def _written(table: "DataFrame", out: Path) -> None:

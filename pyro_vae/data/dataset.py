@@ -5,7 +5,7 @@ the data, since bounds of grey, of thresholded and of sampled pixels cannot be c
 the data's own units.
 """
 
-__all__ = ["BINARIZE", "Dataset", "data_dir", "load_data", "more_of"]
+__all__ = ["BINARIZE", "Dataset", "data_dir", "in_memory", "load_data", "more_of", "name_of"]
 
 import math
 import os
@@ -79,6 +79,12 @@ class Dataset:
         """The number of cells of a datapoint."""
         return self.train.features
 
+    def to(self, device: torch.device | str) -> "Dataset":
+        """Returns the data set on a device."""
+        scaled = None if self.scaled is None else (self.scaled[0].to(device), self.scaled[1].to(device))
+        fill = None if self.fill is None else self.fill.to(device)
+        return replace(self, train=self.train.to(device), test=self.test.to(device), scaled=scaled, fill=fill)
+
     @property
     def offers(self) -> dict[str, Any]:
         """What the constructor of a part gets of the data, where it takes an argument of the name."""
@@ -94,6 +100,19 @@ class Dataset:
 def data_dir(path: str | Path | None = None) -> Path:
     """Returns the folder of the data: the path given, else `$PYRO_VAE_DATA`, else `./data`."""
     return Path(path or os.environ.get("PYRO_VAE_DATA") or "data")
+
+
+def name_of(data: Any) -> str:
+    """Returns what data are called: their name or path, in parentheses where they lie in memory."""
+    if isinstance(data, str | Path):
+        return str(data)
+    name = data.name if isinstance(data, Dataset) else type(data).__name__
+    return name if in_memory(name) else f"({name})"
+
+
+def in_memory(name: str) -> bool:
+    """Whether data of this name lie in memory, so that nothing can be read by it."""
+    return name.startswith("(")
 
 
 def load_data(
@@ -170,7 +189,7 @@ def load_data(
         "divisor": divisor,
     }
     source = _source(data, data_dir(folder), reading, [name for name in beside_cells if name], test, beside, {})
-    name = str(data) if isinstance(data, str | Path) else f"({type(data).__name__})"
+    name = name_of(data)
     where = f"--data {name}"
     rows = rows_of_splits(source, where, label or source.label, group, split_column, test_share, stratify)
     taken: Sequence[Array | slice] = rows
@@ -195,9 +214,7 @@ def load_data(
         told_kinds = kinds_of(splits, source.names, told, scale != "none", where)
     kept = [n for n, kind in enumerate(told_kinds or ()) if kind != "real"]
     scaled = scaling(splits[0], scale, source.image_shape is not None, kept)
-    train, test_split = (split.divided().to(device) for split in splits)
-    if scaled is not None:
-        scaled = scaled[0].to(device), scaled[1].to(device)
+    train, test_split = (split.divided() for split in splits)
     return Dataset(
         name,
         train,
@@ -214,22 +231,22 @@ def load_data(
         levels,
         reading,
         _first(train) if missing else None,
-    )
+    ).to(device)
 
 
-def more_of(data: Any, like: Dataset, folder: str | Path | None = None, **beside: Any) -> Split:
-    """Reads all datapoints of other data of the same kind as a data set, as rows of it.
+def more_of(data: Any, like: Dataset, folder: str | Path | None = None, **beside: Any) -> Dataset:
+    """Reads other data of the same kind as a data set, all of them as its test split.
 
     Arguments:
         data: A name, a path, or what lies in memory; see `load_data`.
-        like: The data set, which says how they are read. Its model must be called with its rows.
+        like: The data set, which says how they are read, and keeps its training split.
         folder: The folder of the known data sets.
         beside: Arrays that belong to data in memory.
 
     Raises:
         InputError: If they cannot be read, or have other features.
     """
-    name = str(data) if isinstance(data, str | Path) else f"({type(data).__name__})"
+    name = name_of(data)
     where = f"--data {name}"
     # A table has its columns by name, in whatever order, and others beside them.
     reading = {**like.reading, "columns": like.names if is_table(data) else None, "drop": []}
@@ -248,7 +265,9 @@ def more_of(data: Any, like: Dataset, folder: str | Path | None = None, **beside
         raise InputError(f"{where} lacks the label or the covariates that the run was trained with: add them")
     values = torch.cat([split.values for split in rows])
     labels = None if rows[0].labels is None else torch.cat([split.labels for split in rows if split.labels is not None])
-    return replace(rows[0], values=values, labels=labels, covariates=None).to(like.train.device)
+    test = replace(rows[0], values=values, labels=labels, covariates=None).divided().to(like.train.device)
+    kept = np.arange(len(like.train)) if like.rows is None else like.rows[0]
+    return replace(like, name=name, checksum=source.checksum, test=test, rows=(kept, np.arange(len(values))))
 
 
 def _source(

@@ -21,9 +21,16 @@ class Absent(Split):
 
     Arguments:
         reason: Why it is not there.
+        count: How many datapoints it had.
     """
 
     reason: str = ""
+    count: int = 0
+
+    @property
+    def total(self) -> int:
+        """The number of datapoints that it had."""
+        return self.count
 
     def read(self, values: Tensor) -> Tensor:
         """Refuses, as there is nothing to read."""
@@ -76,21 +83,25 @@ def without_data(name: str, table: Mapping[str, Any], reason: str, device: torch
     try:
         features, covariates = int(table["features"]), int(table["covariates"])
         values = torch.empty(0, features)
-        split = Absent(
-            values,
-            int(table["divisor"]),
-            table["binarize"] == "dynamic",
-            labels=torch.empty(0, dtype=torch.int64) if table["labels"] else None,
-            covariates=torch.empty(0, covariates) if covariates else None,
-            reason=reason,
-        ).to(device)
+        train, test = (
+            Absent(
+                values,
+                int(table["divisor"]),
+                table["binarize"] == "dynamic",
+                labels=torch.empty(0, dtype=torch.int64) if table["labels"] else None,
+                covariates=torch.empty(0, covariates) if covariates else None,
+                reason=reason,
+                count=int(table[split]),
+            ).to(device)
+            for split in ("train", "test")
+        )
         scaled = None
         if "loc" in table:
             scaled = _long(table["loc"], features, device), _long(table["scale"], features, device)
         return Dataset(
             name,
-            split,
-            split,
+            train,
+            test,
             tuple(map(int, table["image_shape"])) or None,
             str(table["checksum"]),
             str(table["binarize"]),

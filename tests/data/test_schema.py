@@ -51,6 +51,7 @@ def test_a_file_of_settings_keeps_all_but_the_data(data, options):
     for name in ("image_shape", "checksum", "binarize", "names", "kinds", "classes", "missing", "levels", "offers"):
         assert getattr(absent, name) == getattr(data, name), name
     assert absent.features == data.features
+    assert (absent.train.total, absent.test.total) == (len(data.train), len(data.test))
     for name in ("scaled", "fill"):
         found, expected = getattr(absent, name), getattr(data, name)
         assert (found is None) == (expected is None)
@@ -73,7 +74,7 @@ def test_a_pair_goes_on_without_its_data(tmp_path):
     pd.testing.assert_frame_equal(draw(with_data[0], with_data[2], 20), draw(without[0], without[2], 20))
     tables = []
     for p, q, rows in (with_data, without):
-        new = more_of(frame[:12], rows)
+        new = more_of(frame[:12], rows).test
         tables.append((encode(p, q, new, classes=rows.classes), impute(p, q, new, names=rows.names)))
     for found, expected in zip(*tables, strict=True):
         pd.testing.assert_frame_equal(found, expected)

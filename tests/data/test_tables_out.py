@@ -115,7 +115,7 @@ def test_new_data_of_the_same_kind_are_taken(run, tmp_path):
     with pytest.raises(InputError, match="has 2 features, and the run was trained on a, b, c"):
         more_of(np.zeros((4, 2)), run.dataset, kind=np.zeros(4))
     new.to_csv(tmp_path / "new.csv", index=False)
-    rows = more_of(tmp_path / "new.csv", run.dataset)
+    rows = more_of(tmp_path / "new.csv", run.dataset).test
     assert rows.labels.tolist() == [1, -1, -1]  # "z" is none of the classes
     table = encode(run.model, run.guide, rows, classes=run.dataset.classes)
     assert table["label"].fillna("").tolist() == ["y", "", ""]
