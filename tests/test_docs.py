@@ -18,10 +18,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"(?:<!-- not run: (?P<why>[^\n]+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.M)
+FENCE = re.compile(
+    r"(?:<!-- not run: (?P<why>[^\n]+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.M
+)
 # What a command is given here, where it does not say less itself: its settings are the page's, its patience is not.
 SHORT = {
-    "train": {"--samples": 1000, "--hidden": 20},
+    "train": {"--samples": 1000},
     "evaluate": {"--limit": 10, "--particles": 50},
     "compare": {"--limit": 10, "--particles": 50},
     "manifold": {"--grid": 3},
@@ -64,14 +66,11 @@ def shortened(command, shown):
     for option, most in SHORT.get(name, {}).items():
         given = float(arguments[arguments.index(option) + 1]) if option in arguments else most
         arguments += [option, str(int(min(given, most)))]
+    if "ais" in arguments:
+        arguments += ["--set", "ais.temperatures=20"]
     if name == "train" and not any(line.startswith("figure ") for line in shown or ()):
         arguments.append("--no-figures")
-    return [name, *without_what_it_does_not_take(arguments)]
-
-
-def without_what_it_does_not_take(arguments):
-    """A file's model may have no hidden units to be few of."""
-    return arguments
+    return [name, *arguments]
 
 
 def alike(line):
@@ -151,3 +150,11 @@ def test_the_pages_claims_are_the_committed_ones():
         assert f"| {' | '.join([*cells, shown])} |\n" in page
         if test := re.fullmatch(r"shown by (tests/[\w/]+\.py)::(\w+)", row["holds"]):
             assert f"def {test[2]}(" in (ROOT / test[1]).read_text(encoding="utf-8")
+
+
+def test_the_mistake_of_the_swap_is_answered_as_the_page_says(cli):
+    page = ROOT / "docs" / "swapping.md"
+    prior = next(block.text for block in blocks(page) if block.language == "python")
+    Path("wrong.py").write_text(prior.replace(".to_event(1)", ""), encoding="utf-8")
+    told = " ".join(cli("train", "--prior", "wrong.py", "--out", "run").err.split())
+    assert told in page.read_text(encoding="utf-8")
