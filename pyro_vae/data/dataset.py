@@ -204,11 +204,8 @@ def load_data(
             f"--train-size {train_size} is more than the {len(parts[0].values)} training datapoints of {name}: lower it"
         )
     parts[0], rows[0] = _taken(parts[0], slice(train_size)), rows[0][:train_size]
-    _require_learnable(parts[0], source.names, where)
+    missing = not source.complete and _missing(parts, source.names, where)
     splits, classes, levels = _numbers(parts, source, reading, binarize, where, None, {})
-    missing = any(
-        part.values.dtype.kind == "f" and any(bool(np.isnan(x).any()) for x in chunks(part.values)) for part in parts
-    )
     told_kinds = None
     if told or (source.image_shape is None and splits[0].features <= _TABLE and not source.in_order):
         told_kinds = kinds_of(splits, source.names, told, scale != "none", where)
@@ -351,11 +348,18 @@ def _taken(part: Part, rows: Array | slice) -> Part:
     return Part(part.values[rows], {name: values[rows] for name, values in part.beside.items()})
 
 
-def _require_learnable(train: Part, names: tuple[str, ...] | None, where: str) -> None:
-    """Checks that the training split has a value of each cell; another can be learnt by nobody."""
-    if train.values.dtype.kind != "f":
-        return
-    empty = np.flatnonzero(np.logical_and.reduce([np.isnan(x).all(0) for x in chunks(train.values)]))
-    if len(empty):
-        column = names[empty[0]] if names else empty[0] + 1
-        raise InputError(f"{where} has no value in column {column} of its training split: leave the column out")
+def _missing(parts: Sequence[Part], names: tuple[str, ...] | None, where: str) -> bool:
+    """Whether cells are missing. One that the training split never has can be learnt by nobody, and is refused."""
+    found = False
+    for n, part in enumerate(parts):
+        if part.values.dtype.kind != "f":
+            continue
+        never = np.ones(part.values.shape[1], dtype=bool)
+        for x in chunks(part.values):
+            absent = np.isnan(x)
+            never &= absent.all(0)
+            found = found or bool(absent.any())
+        if n == 0 and never.any():
+            column = names[never.argmax()] if names else never.argmax() + 1
+            raise InputError(f"{where} has no value in column {column} of its training split: leave the column out")
+    return found

@@ -55,11 +55,15 @@ def mapped_source(path: Path, shape: tuple[int, ...], fortran: bool, dtype: "np.
     mapping.madvise(mmap.MADV_RANDOM)
     threading.Thread(target=_give_back, args=(weakref.ref(mapping),), daemon=True).start()
     values = array.reshape(len(array), -1)
-    for rows in chunks(values):
-        if dtype.kind == "f" and np.isinf(rows).any():
-            raise InputError(f"--data {path} has infinite values: give finite ones")
+    complete = True
+    for rows in chunks(values) if dtype.kind == "f" else ():
+        if not np.isfinite(rows).all():
+            if np.isinf(rows).any():
+                raise InputError(f"--data {path} has infinite values: give finite ones")
+            complete = False
     image_shape = shape[1:] if len(shape) == 3 else None
-    return Source(Part(values), None, _checksum(path), 256 if dtype == np.uint8 else 1, image_shape, in_order=True)
+    divisor = 256 if dtype == np.uint8 else 1
+    return Source(Part(values), None, _checksum(path), divisor, image_shape, in_order=True, complete=complete)
 
 
 def chunks(values: Array) -> Iterator[Array]:

@@ -46,6 +46,7 @@ class Source(NamedTuple):
         label: What of the things beside is the label where the user names none.
         levels: The texts that are numbered in columns of categories, by column.
         in_order: Whether splits are cut in the order of the file, and values are not copied.
+        complete: Whether it is known that no cell is missing.
     """
 
     train: Part
@@ -57,6 +58,7 @@ class Source(NamedTuple):
     label: str | None = None
     levels: Mapping[str, tuple[str, ...]] = {}
     in_order: bool = False
+    complete: bool = False
 
 
 def require_file(path: Path) -> None:
