@@ -54,6 +54,9 @@ class MCEM:
 
     uses_guide, runs_on_ranks = False, True
 
+    untraced = ("next",)
+    """It changes from step to step, and neither the loss nor the potential reads it."""
+
     def __init__(
         self,
         model: nn.Module,

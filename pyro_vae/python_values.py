@@ -49,7 +49,7 @@ class Found(NamedTuple):
         mark: What changes with a value that stays the same object: how often a tensor has been written to.
         saved: Whether a checkpoint holds it.
         opened: Whether what is in it has places of its own.
-        content: What a list or table holds.
+        content: What a list, a table or a small tensor holds.
     """
 
     place: Place
@@ -83,13 +83,19 @@ class Found(NamedTuple):
         return same and (self.mark is None or self.mark == other.mark)
 
     def put_back(self) -> None:
-        """Puts the value where it was, but what has been written into a tensor."""
+        """Puts the value where it was, and back into it what it held."""
         try:
             if self.owner[self.key] is not self.value:
                 self.owner[self.key] = self.value
         except _UNREADABLE:  # what kept it is gone, or cannot be written to
             return
-        if self.content is not None:
+        if isinstance(self.value, random.Random):
+            self.value.setstate(self.mark)
+        elif self.content is None or (isinstance(self.value, Tensor) and self.value._version == self.mark):
+            return
+        elif isinstance(self.value, Tensor | np.ndarray):
+            self.value[...] = self.content
+        else:
             self.value.clear()
             self.value.update(self.content) if isinstance(self.value, dict) else self.value.extend(self.content)
 
@@ -151,12 +157,11 @@ class Search:
             yield Found(place, owner, key, value, saved=saved and type(value) in (bool, int, float, str, type(None)))
         elif isinstance(value, Tensor):
             if theirs and id(value) not in self._own:
-                yield Found(place, owner, key, value, _mark(value))
+                yield Found(place, owner, key, value, _mark(value), content=_content(value))
         elif theirs or isinstance(value, list | dict) or is_the_users(value):
             opens = depth < _DEEPEST and _opens(value)
             if theirs:
-                content = value.copy() if isinstance(value, list | dict | deque) else None
-                yield Found(place, owner, key, value, _mark(value), saved, opens, content)
+                yield Found(place, owner, key, value, _mark(value), saved, opens, _content(value))
             if opens and id(value) not in self._opened:
                 self._opened[id(value)] = value
                 yield from self._inside(place, value, theirs, depth + 1, saved)
@@ -297,14 +302,23 @@ def _names(code: CodeType) -> set[str]:
 
 
 def _shown(variables: dict[str, Any]) -> str:
-    """What a user calls a module: a file of the user's is run under a name of ours."""
-    file, name = variables.get("__file__"), str(variables.get("__name__"))
-    return PurePath(file).stem if isinstance(file, str) and name.startswith("pyro_vae_user_") else name
+    """What a user calls a module: by its file, which is run under a name of ours."""
+    file = variables.get("__file__")
+    return PurePath(file).stem if isinstance(file, str) else str(variables.get("__name__"))
 
 
 def _equal(one: Any, other: Any) -> bool:
     # Of true and 1 a trace may make different things.
     return isinstance(one, Plain) and type(one) is type(other) and bool(one == other)
+
+
+def _content(value: Any) -> Any:
+    """A copy of what a value holds; None where there is nothing to be put back."""
+    if isinstance(value, Tensor):
+        return value.detach().clone() if value.numel() <= _LARGEST and not value.requires_grad else None
+    if isinstance(value, np.ndarray):
+        return None if _mark(value) is None else value.copy()
+    return value.copy() if isinstance(value, list | dict | deque) else None
 
 
 def _mark(value: Any) -> Any:

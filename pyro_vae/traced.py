@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,7 @@ _WORTH = 500_000
 
 _logger = logging.getLogger("pyro_vae")
 _verification = 0
+_told: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # why functions of these run uncompiled
 
 
 def worth_compiling(choice: str, evaluations: int) -> bool:
@@ -86,10 +88,13 @@ class Traced:
         compile: Whether to compile it.
         owner: The learner that the function belongs to, whose Python values it may read. Its class names those that
             change and that the function does not read in `untraced`.
+        runs: Whether the function runs the modules' code, and not merely works on their tensors.
     """
 
-    def __init__(self, function: Function, *modules: Any, compile: bool = False, owner: object = None) -> None:
-        self.compile = compile
+    def __init__(
+        self, function: Function, *modules: Any, compile: bool = False, owner: object = None, runs: bool = True
+    ) -> None:
+        self.compile, self._runs = compile, runs
         self._call = _Call(function, [module for module in modules if isinstance(module, nn.Module)])
         self._owner = owner
         self._compiled: dict[Any, _Compiled] = {}
@@ -166,12 +171,16 @@ class Traced:
         return names
 
     def _watch(self) -> Watch:
-        parts = [*self._call.parts, *([] if self._owner is None else [self._owner])]
+        parts = [*(self._call.parts if self._runs else ()), *([] if self._owner is None else [self._owner])]
         return Watch(parts, but=getattr(self._owner, "untraced", ()))
 
     def _give_up(self, error: Exception) -> None:
         reason = str(error) if isinstance(error, _Frozen) else f"{type(error).__name__}: {error}"
-        _logger.warning("%s runs uncompiled: %s", self._call.name, " ".join(reason.split())[:250])
+        told = [_told.setdefault(part, set()) for part in self._call.parts]
+        if not any(reason in each for each in told):  # a learner may have several functions of the same modules
+            _logger.warning("%s runs uncompiled: %s", self._call.name, " ".join(reason.split())[:250])
+        for each in told:
+            each.add(reason)
         self.compile = False
 
     def _build(

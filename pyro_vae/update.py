@@ -60,7 +60,7 @@ class Update:
         self._step = Traced(self._move, *modules, self.optimizer, compile=compile, owner=owner)
         # Where ranks add up their gradients, or an optimiser cannot be traced, the two are functions of their own.
         self._differentiate = Traced(self._gradients, *modules, compile=compile, owner=owner)
-        self._follow = Traced(self._optimize, self.trained, self.optimizer, compile=compile)
+        self._follow = Traced(self._optimize, self.trained, self.optimizer, compile=compile, runs=False)
         self._whole: bool | None = None if ranks.count() == 1 else False
         self._sums: list[Tensor] = []
 
