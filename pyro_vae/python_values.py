@@ -161,7 +161,8 @@ class Search:
         elif theirs or isinstance(value, list | dict) or is_the_users(value):
             opens = depth < _DEEPEST and _opens(value)
             if theirs:
-                yield Found(place, owner, key, value, _mark(value), saved, opens, _content(value))
+                written = saved and type(value) in (list, dict)
+                yield Found(place, owner, key, value, _mark(value), written, opens, _content(value))
             if opens and id(value) not in self._opened:
                 self._opened[id(value)] = value
                 yield from self._inside(place, value, theirs, depth + 1, saved)
@@ -192,9 +193,9 @@ class Search:
         for key, value in own_entries(part):
             yield from self._value((at[0], (*at[1], key)), vars(part), key, value, theirs, depth, saved)
         if theirs:
-            for key in (key for cls in type(part).__mro__ for key in _slots(cls)):
-                if (value := getattr(part, key, ABSENT)) is not ABSENT:
-                    yield from self._value((at[0], (*at[1], key)), _Attributes(part), key, value, theirs, depth)
+            for slot in (slot for cls in type(part).__mro__ for slot in _slots(cls)):
+                if (value := getattr(part, slot, ABSENT)) is not ABSENT:
+                    yield from self._value((at[0], (*at[1], slot)), _Attributes(part), slot, value, theirs, depth)
             yield from self._class(type(part), depth)
 
     def _class(self, cls: type[Any], depth: int) -> Iterator[Found]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pyro_vae.cli.options import opened, opening, options
+from pyro_vae.cli.options import computing, opened, opening, options
 from pyro_vae.run.settings import whole
 
 _picture = options(
@@ -26,7 +26,9 @@ def sample(path: str, opening: Mapping[str, Any], out: Path | None, number: str)
     count = whole("number", number, most=10_000)
     from pyro_vae.analysis import figures
 
-    click.echo(figures.sample(opened(path, opening), count, out))
+    with computing():
+        picture = figures.sample(opened(path, opening), count, out)
+    click.echo(picture)
 
 
 @click.command()
@@ -37,7 +39,9 @@ def reconstruct(path: str, opening: Mapping[str, Any], out: Path | None, number:
     count = whole("number", number, most=10_000)
     from pyro_vae.analysis import figures
 
-    click.echo(figures.reconstruct(opened(path, opening), count, out))
+    with computing():
+        picture = figures.reconstruct(opened(path, opening), count, out)
+    click.echo(picture)
 
 
 @click.command()
@@ -48,4 +52,6 @@ def manifold(path: str, opening: Mapping[str, Any], out: Path | None, grid: str)
     side = whole("grid", grid, most=100)
     from pyro_vae.analysis import figures
 
-    click.echo(figures.manifold(opened(path, opening), side, out))
+    with computing():
+        picture = figures.manifold(opened(path, opening), side, out)
+    click.echo(picture)
