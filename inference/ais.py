@@ -19,7 +19,7 @@ from pyro_vae.errors import require_whole
 from pyro_vae.hmc import HMC
 from pyro_vae.log_joint import LogJoint
 from pyro_vae.marginal import Marginal
-from pyro_vae.sites import isolated
+from pyro_vae.sites import evaluation_mode, isolated
 from pyro_vae.split import Split
 
 # Rows (datapoints times chains) that go through the networks at once.
@@ -68,10 +68,10 @@ class AIS:
             InputError: If HMC cannot move the latent variables, or the weights are random.
         """
         log_px, se, acceptance = [], [], []
-        with isolated():
+        with isolated(), evaluation_mode(model):
             shared = LogJoint(model, split.first(1), self.compile)
         for values in split.values.split(max(1, _ROWS // self.chains)):
-            with isolated():
+            with isolated(), evaluation_mode(model):
                 log_joint = shared.on(split.read(values))
                 # Step sizes that depend on the chain they move would bias it: a pilot run finds them.
                 log_steps, _, _ = self._anneal(log_joint, _PILOTS, None)
@@ -94,20 +94,19 @@ class AIS:
         """
         grid = torch.linspace(0, math.log1p(_PRECISION), self.temperatures + 1, dtype=torch.float64)
         betas = (grid.expm1() / _PRECISION).to(log_joint.x.device).unsqueeze(1)
-        beta = betas[0]
-
+        tempered = _Tempered(log_joint, betas[0])
         kernel = HMC(
-            lambda position: log_joint.with_gradient(position, beta),
+            tempered.with_gradient,
             log_joint.start(chains),
             step_size=0.5,
             leapfrogs=self.leapfrogs,
-            gradient=lambda position: log_joint.gradient(position, beta),
+            gradient=tempered.gradient,
         )
         log_w = torch.zeros_like(kernel.value)
         used, acceptance = [], []
-        for t, colder in enumerate(betas[1:]):
-            beta = colder  # the density of the chains is another now
+        for t, beta in enumerate(betas[1:]):
             before = kernel.value
+            tempered.beta = beta
             kernel.refresh()
             log_w += kernel.value - before
             if log_steps is not None:
@@ -117,3 +116,16 @@ class AIS:
             if log_steps is None:
                 kernel.adapt(acceptance[-1], gain=0.5)
         return used, log_w, torch.stack(acceptance).mean((0, 1))
+
+
+class _Tempered:
+    """The log density of chains at a temperature, which moves: log p(z) + beta log p(x|z)."""
+
+    def __init__(self, log_joint: LogJoint, beta: Tensor) -> None:
+        self.log_joint, self.beta = log_joint, beta
+
+    def with_gradient(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        return self.log_joint.with_gradient(position, self.beta)
+
+    def gradient(self, position: Tensor) -> Tensor:
+        return self.log_joint.gradient(position, self.beta)

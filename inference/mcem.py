@@ -57,6 +57,9 @@ class MCEM:
     """Chains draw from p(z|x), and weights on terms would make another density of it: each term counts once."""
     untraced = ("next",)
 
+    untraced = ("next",)
+    """It changes from step to step, and neither the loss nor the potential reads it."""
+
     def __init__(
         self,
         model: nn.Module,

@@ -24,7 +24,7 @@ from pyro_vae.errors import InputError, require_whole
 from pyro_vae.hmc import HMC, sample
 from pyro_vae.log_joint import LogJoint
 from pyro_vae.marginal import Marginal
-from pyro_vae.sites import isolated
+from pyro_vae.sites import evaluation_mode, isolated
 from pyro_vae.split import Split
 
 # Rows (datapoints times chains) that go through the networks at once.
@@ -79,7 +79,7 @@ class Reciprocal:
             InputError: If there are too many latent variables, HMC cannot move them, or the weights are random.
         """
         log_px, se, acceptance = [], [], []
-        with isolated():
+        with isolated(), evaluation_mode(model):
             shared = LogJoint(model, split.first(1), self.compile)
         if shared.size > _MOST_LATENTS and not self.force:
             raise InputError(
@@ -87,7 +87,7 @@ class Reciprocal:
                 f"{shared.size}: use importance or ais, or --force it"
             )
         for values in split.values.split(max(1, _ROWS // self.chains)):
-            with isolated():
+            with isolated(), evaluation_mode(model, guide):
                 log_joint = shared.on(split.read(values))
                 start = log_joint.start(self.chains, guide)
                 kernel = HMC(log_joint.with_gradient, start, leapfrogs=self.leapfrogs, gradient=log_joint.gradient)

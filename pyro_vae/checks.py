@@ -21,9 +21,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError, reason
+from pyro_vae.log_joint import bijection_to
 from pyro_vae.python_state import Watch
 from pyro_vae.sites import (
     evaluation_mode,
+    innermost,
+    is_factor,
     isolated,
     joint_log_prob,
     latent_sites,
@@ -38,6 +41,18 @@ Site = dict[str, Any]
 Sites = Mapping[str, Site]
 
 _MEND = "must be sampled inside pyro.plate('data', n, dim=-1), with its other dimensions made events by .to_event(1)"
+# What torch, Python and Pyro say of mistakes that are often made, and what mends them.
+_MENDS = {
+    "object is not callable": (
+        "take distributions from pyro.distributions, torch's own cannot be sampled by Pyro, and zuko's are wrapped by "
+        "pyro.contrib.zuko.ZukoToPyro"
+    ),
+    "the same dtype": (
+        "data are torch.float32: leave torch.set_default_dtype at that, or convert x, x.double(), in model and guide"
+    ),
+    "unexpected keyword argument 'size'": "a model is called as model(x), and as model(None, size=n) for n datapoints",
+}
+_AUTO = "an autoguide has parameters for each row: write one that computes them from x"
 _SHAPE = re.compile(r"Shape mismatch inside plate\('data'\) at site (\S+) dim")
 
 
@@ -70,6 +85,7 @@ def check_pair(model: nn.Module, guide: nn.Module | None, x: Tensor) -> Sites:
         _check_sites(model, guide, p_trace, q_trace, x)
         if guide is not None:
             _check_supports(model, guide, latent_sites(p_trace), latent_sites(q_trace))
+            _check_auxiliary(guide, latent_sites(p_trace), q_trace)
         with _running(model, x):
             p_trace = poutine.trace(poutine.replay(model, trace=q_trace)).get_trace(x)
         for part, trace in ((guide, q_trace), (model, p_trace)):
@@ -78,6 +94,8 @@ def check_pair(model: nn.Module, guide: nn.Module | None, x: Tensor) -> Sites:
         _check_parameters(modules, owned, (p_trace, q_trace))
         with _running(model, x):
             model(None, size=2)
+        for part in modules:
+            _check_draws(part, x)
         _check_rows(model, guide, x)
         _check_particles(model, guide, x)
     return latent_sites(q_trace)
@@ -108,9 +126,16 @@ def check_prior(prior: nn.Module, what: str, latent: int) -> None:
     """
     try:
         with isolated(), torch.no_grad():
-            shapes = tuple(prior().batch_shape), tuple(prior().event_shape)
+            returned: Any = prior()
+            shapes = tuple(returned.batch_shape), tuple(returned.event_shape)
     except Exception as error:  # a user's part may fail in any way
         raise InputError(f"{what} does not return a distribution when it is called: {_reason(error)}") from error
+    if not callable(returned):
+        mend = "pyro.contrib.zuko.ZukoToPyro" if type(returned).__module__.startswith("zuko") else "pyro.distributions"
+        raise InputError(
+            f"{what} returns {type(returned).__name__}, which Pyro cannot sample: "
+            + (f"wrap it, {mend}(...)" if mend.endswith("Pyro") else f"take it from {mend}")
+        )
     if shapes != ((), (latent,)):
         raise InputError(
             f"{what} returns site 'z' with batch shape {shapes[0]} and event shape {shapes[1]}: make it one event of "
@@ -160,6 +185,8 @@ def _check_sites(model: nn.Module, guide: nn.Module | None, p_trace: Trace, q_tr
 
 def _outside(part: nn.Module | None, name: str) -> str:
     """What to say of a site that lies in no plate of the datapoints."""
+    if isinstance(part, AutoGuide):
+        return f"site '{name}' of {_name(part)} lies in no plate of the datapoints: {_AUTO}"
     if any(getattr(module, "_pyro_samples", None) for module in (part.modules() if part is not None else ())):
         return (
             f"site '{name}' of {_name(part)} is a PyroSample, a weight that is random: make it an nn.Parameter, and "
@@ -185,6 +212,48 @@ def _check_supports(model: nn.Module, guide: nn.Module, p: Sites, q: Sites) -> N
                 f"site '{name}' of {_name(guide)} draws from {_support(drawn)}, and {_name(model)} has it in "
                 f"{_support(prior)}: give the guide a distribution there, by TransformedDistribution for example"
             )
+
+
+def _check_auxiliary(guide: nn.Module, p: Sites, q_trace: Trace) -> None:
+    """Checks that latent variables are functions of auxiliary draws, one to one, so that these have their density.
+
+    A draw besides would add its own entropy to the bound, which is none then.
+    """
+    latent = latent_sites(q_trace)
+    auxiliary = {
+        name: site
+        for name, site in sample_sites(q_trace).items()
+        if name not in latent and not site["is_observed"] and not is_factor(site)
+    }
+    if not auxiliary:
+        return
+    points = [name for name, site in latent.items() if isinstance(innermost(site["fn"]), Delta)]
+    try:
+        sizes = [bijection_to(p[n]["fn"].support).inverse_shape(p[n]["fn"].event_shape).numel() for n in points]
+    except NotImplementedError:  # it cannot be told
+        return
+    if sum(sizes) != sum(site["fn"].event_shape.numel() for site in auxiliary.values()):
+        raise InputError(
+            f"{_name(guide)} has the auxiliary site {_listed(auxiliary)}, and its latent variables are no function of it, "
+            "one to one: their density is unknown then, and with it the bound. Leave it out, or sample them as "
+            "dist.Delta(f(u), log_density=-log_det, event_dim=1)"
+        )
+
+
+def _check_draws(part: nn.Module, x: Tensor) -> None:
+    """Checks that a part neither sets the seed nor writes into the data."""
+    before, ends = (x._version, x.requires_grad), []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        with _running(part, x):
+            part(x)
+        ends.append(torch.get_rng_state())
+    if (x._version, x.requires_grad) != before:
+        raise InputError(f"{_name(part)} changes the x that it is given: work on a copy, x = x.clone()")
+    if torch.equal(*ends):
+        raise InputError(
+            f"{_name(part)} sets the seed of torch in its forward, so that all draws are alike: leave it out"
+        )
 
 
 def _range(support: Any) -> tuple[float, float]:
@@ -240,10 +309,10 @@ def _check_rows(model: nn.Module, guide: nn.Module | None, x: Tensor) -> None:
     some = {
         name: value[: len(alone)] if len(x) > 1 else value.repeat_interleave(2, 0) for name, value in values.items()
     }
-    among, again = (_densities(model, values, x)[:1] for _ in range(2))
+    among = _densities(model, values, x)[:1]
     apart = _densities(model, some, alone)[:1]
-    # A model with random numbers of its own gives other densities each time.
-    if _close(among, again) and not _close(among, apart):
+    # What draws, or counts its calls, differs from itself: of that, nothing can be said here.
+    if not _close(among, apart) and _close(among, _densities(model, values, x)[:1]):
         raise InputError(
             f"{_name(model)} gives a datapoint {apart.item():.3f} nats alone and {among.item():.3f} among others: a "
             "datapoint must not depend on those beside it"
@@ -253,7 +322,7 @@ def _check_rows(model: nn.Module, guide: nn.Module | None, x: Tensor) -> None:
 def _sized(part: nn.Module, x: Tensor, alone: Tensor, why: str) -> str:
     mend = "compute everything from the x of each call"
     if isinstance(part, AutoGuide):
-        mend = "an autoguide has parameters for each row: write one that computes them from x"
+        mend = _AUTO
     return f"{_name(part)} runs on {len(x)} datapoints and not on {len(alone)}, but minibatches differ: {mend} ({why})"
 
 
@@ -267,14 +336,14 @@ def _check_particles(model: nn.Module, guide: nn.Module | None, x: Tensor) -> No
                 name: site["value"].expand(2, *site["value"].shape[-1 - site["fn"].event_dim :])
                 for name, site in latent_sites(drawn).items()
             }
-            together, again = (_densities(model, values, x) for _ in range(2))
+            together = _densities(model, values, x)
             shapes.append(together.shape)
     except Exception as error:  # a user's part may fail in any way
         raise InputError(_leading(guide or model, model, _reason(error))) from error
     if any(shape != (2, len(x)) for shape in shapes):
         raise InputError(_leading(guide or model, model, f"log densities have shape {tuple(shapes[-1])}"))
     apart = torch.stack([_densities(model, {n: v[k] for n, v in values.items()}, x) for k in range(2)])
-    if _close(together, again) and not _close(together, apart):
+    if not _close(together, apart) and _close(together, _densities(model, values, x)):
         raise InputError(_leading(guide or model, model, "together their densities are others than apart"))
 
 
@@ -291,8 +360,8 @@ def _densities(model: nn.Module, latents: Mapping[str, Tensor], x: Tensor) -> Te
     return joint_log_prob(poutine.trace(poutine.condition(model, dict(latents))).get_trace(x))
 
 
-def _close(some: Tensor, others: Tensor) -> bool:
-    return torch.allclose(some, others, rtol=1e-3, atol=1e-3, equal_nan=True)
+def _close(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
 def _check_score(part: nn.Module | None, name: str, site: Site, x: Tensor) -> None:
@@ -313,7 +382,7 @@ def _running(part: nn.Module, x: Tensor) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:  # a user's part may fail in any way
+    except (Exception, SystemExit) as error:  # a user's part may fail in any way
         # Pyro names the site whose shape the plate does not bear.
         outside = _SHAPE.search(str(error))
         if outside:
@@ -332,11 +401,9 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names) or "none"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     text = reason(error)
-    if isinstance(error, TypeError) and "object is not callable" in text:
-        text += ": take distributions from pyro.distributions, torch's own cannot be sampled by Pyro"
-    return text
+    return text + next((f": {mend}" for said, mend in _MENDS.items() if said in text), "")
 
 
 def _parameters(modules: list[nn.Module]) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Devices by name, and the state of their random generators."""
 
 __all__ = [
+    "drawn_since",
     "generator_state",
     "host_generators",
     "resolve",
@@ -88,3 +89,16 @@ def set_host_generators(state: dict[str, Any]) -> None:
     algorithm, keys, *rest = state["numpy"]
     np.random.set_state((algorithm, keys.numpy(), *rest))
     random.setstate(state["python"])
+
+
+def drawn_since(before: dict[str, Any]) -> list[str]:
+    """Names those of Python's and NumPy's generators that have been drawn from since `host_generators` was asked."""
+    now = host_generators()
+    moved = {
+        "random": now["python"] != before["python"],
+        "numpy.random": any(
+            not torch.equal(torch.as_tensor(a), torch.as_tensor(b))
+            for a, b in zip(now["numpy"][1:], before["numpy"][1:], strict=True)
+        ),
+    }
+    return [name for name, drawn in moved.items() if drawn]

@@ -105,7 +105,8 @@ def reason(error: BaseException) -> str:
     theirs = [frame for frame in frames if not (_LIBRARY in frame.filename or frame.filename.startswith(_NOT_THEIRS))]
     place = f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else ""
     try:
-        said = " ".join(str(error).split())[:300]
+        # Pyro adds a table of shapes, which is no line.
+        said = " ".join(str(error).partition("Trace Shapes:")[0].split())[:300]
     except BaseException:  # the class is a user's
         said = ""
     name = type.__dict__["__name__"].__get__(type(error))

@@ -3,6 +3,7 @@
 __all__ = ["at", "prior_means", "reconstructions", "unit_square"]
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pyro.distributions as dist
@@ -11,9 +12,13 @@ from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, told
 from pyro_vae.local import fit_gaussian
 from pyro_vae.sites import evaluation_mode, isolated, sample_sites, traces
+
+
+def _drawing(model: Callable[..., Any]) -> AbstractContextManager[None]:
+    return told(f"drawing from {getattr(model, '__qualname__', type(model).__name__)}")
 
 
 def _observed_mean(trace: Trace) -> Tensor:
@@ -29,7 +34,7 @@ def _observed_mean(trace: Trace) -> Tensor:
 @torch.no_grad()
 def prior_means(model: Callable[..., Any], size: int) -> Tensor:
     """Returns means of p(x | z) for draws z from the prior, with shape `(size, features)` (Figure 5)."""
-    with isolated(), evaluation_mode(model):
+    with _drawing(model), isolated(), evaluation_mode(model):
         return _observed_mean(poutine.trace(model).get_trace(None, size=size))
 
 
@@ -39,8 +44,8 @@ def reconstructions(model: nn.Module, guide: nn.Module | None, x: Tensor) -> Ten
 
     Without a guide, q is a Gaussian fitted to the posterior of each datapoint.
     """
-    q = fit_gaussian(model, x) if guide is None else guide
-    with isolated(), evaluation_mode(model, q):
+    with _drawing(model), isolated(), evaluation_mode(model, guide):
+        q = fit_gaussian(model, x) if guide is None else guide
         return _observed_mean(traces(model, q, x)[0])
 
 
@@ -56,7 +61,7 @@ def at(model: Callable[..., Any], latents: dict[str, Tensor]) -> Tensor:
         The means, with shape `(size, features)`.
     """
     size = len(next(iter(latents.values())))
-    with isolated(), evaluation_mode(model):
+    with _drawing(model), isolated(), evaluation_mode(model):
         return _observed_mean(poutine.trace(poutine.condition(model, latents)).get_trace(None, size=size))
 
 
@@ -76,7 +81,7 @@ def unit_square(model: Callable[..., Any], side: int) -> dict[str, Tensor]:
     Raises:
         InputError: If the model has other latent sites, or a prior without an inverse CDF.
     """
-    with isolated(), evaluation_mode(model):
+    with _drawing(model), isolated(), evaluation_mode(model):
         sites = sample_sites(poutine.trace(model).get_trace(None, size=1))
     latent = {name: site for name, site in sites.items() if name != "x"}
     shapes = {name: tuple(site["fn"].event_shape) for name, site in latent.items()}

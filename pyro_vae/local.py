@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ExponentialLR
 
 from pyro_vae.elbo import elbo
 from pyro_vae.log_joint import bijection
-from pyro_vae.sites import isolated, latent_sites
+from pyro_vae.sites import evaluation_mode, isolated, latent_sites
 
 
 class LocalGaussian(nn.Module):
@@ -74,7 +74,7 @@ def fit_gaussian(model: nn.Module, x: Tensor, steps: int = 300, step_size: float
     Raises:
         InputError: If a site has a support without a bijection to the real numbers.
     """
-    with isolated(), torch.enable_grad():
+    with isolated(), evaluation_mode(model), torch.enable_grad():
         guide = LocalGaussian(model, x)
         parameters = list(guide.parameters())
         optimizer = optim.Adam(parameters, lr=step_size)

@@ -68,7 +68,10 @@ class LogJoint:
         self._gradient = Traced(self._gradient_alone, model, compile=compile)
 
     def on(self, x: Tensor) -> "LogJoint":
-        """Returns the potential of other data, with the same compiled code."""
+        """Returns the potential of other data, with the same compiled code.
+
+        The traced functions take the data as an argument, and of this object they read what all data share.
+        """
         other = copy.copy(self)
         other.x = x
         return other
@@ -78,7 +81,7 @@ class LogJoint:
         """Draws starting points from the guide, or from the prior, with shape `(chains, datapoints, size)`."""
         with pyro.plate("chains", chains, dim=-2):
             if guide is None:
-                sites = sample_sites(poutine.trace(poutine.uncondition(self.model)).get_trace(self.x))
+                sites = sample_sites(poutine.trace(self.model).get_trace(self.x))
                 for name in self.transforms:
                     _require_unmasked(name, sites[name])
             else:
@@ -106,9 +109,12 @@ class LogJoint:
         Returns:
             Two tensors with shape `(chains, datapoints)`.
         """
+        return self._parts(position, self.x)
+
+    def _parts(self, position: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         latents = self.latents(position)
         with pyro.plate("chains", len(position), dim=-2):
-            trace = poutine.trace(poutine.condition(self.model, latents)).get_trace(self.x)
+            trace = poutine.trace(poutine.condition(self.model, latents)).get_trace(x)
         shape = position.shape[:-1]
         prior = likelihood = position.new_zeros(shape, dtype=torch.float64)
         for name, site in sample_sites(trace).items():
@@ -150,7 +156,7 @@ class LogJoint:
 
     def _with_gradient(self, position: Tensor, x: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
         def tempered(position: Tensor) -> Tensor:
-            prior, likelihood = self.on(x).parts(position)
+            prior, likelihood = self._parts(position, x)
             return prior + beta * likelihood
 
         return with_gradient(tempered)(position)

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,13 @@ from torch.func import functional_call
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pyro_vae.device import generator_state, host_generators, set_generator_state, set_host_generators
+from pyro_vae.device import (
+    drawn_since,
+    generator_state,
+    host_generators,
+    set_generator_state,
+    set_host_generators,
+)
 from pyro_vae.host_reads import without_host_reads
 from pyro_vae.python_state import Watch
 from pyro_vae.sites import isolated
@@ -55,6 +62,7 @@ _WORTH = 500_000
 
 _logger = logging.getLogger("pyro_vae")
 _verification = 0
+_told: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # why functions of these run uncompiled
 
 
 def worth_compiling(choice: str, evaluations: int) -> bool:
@@ -80,10 +88,13 @@ class Traced:
         compile: Whether to compile it.
         owner: The learner that the function belongs to, whose Python values it may read. Its class names those that
             change and that the function does not read in `untraced`.
+        runs: Whether the function runs the modules' code, and not merely works on their tensors.
     """
 
-    def __init__(self, function: Function, *modules: Any, compile: bool = False, owner: object = None) -> None:
-        self.compile = compile
+    def __init__(
+        self, function: Function, *modules: Any, compile: bool = False, owner: object = None, runs: bool = True
+    ) -> None:
+        self.compile, self._runs = compile, runs
         self._call = _Call(function, [module for module in modules if isinstance(module, nn.Module)])
         self._owner = owner
         self._compiled: dict[Any, _Compiled] = {}
@@ -100,7 +111,7 @@ class Traced:
         modes = [module.training for module in self._call.parts]
         key = (*modes, *((i.shape, i.dtype, i.device) if isinstance(i, Tensor) else i for i in inputs))
         compiled = self._compiled.get(key)
-        if compiled is not None and not compiled.watch.quick_changes():
+        if compiled is not None and not self._frozen(compiled):
             return self._verified(compiled, inputs) if compiled.is_due() else compiled(inputs)
         device = inputs[0].device
         generators, hosts = generator_state(device), host_generators()
@@ -108,7 +119,7 @@ class Traced:
         try:
             if compiled is not None:
                 raise _Frozen(compiled.watch.changes())
-            self._compiled[key], outputs = self._build(inputs, generators, before, watch)
+            self._compiled[key], outputs = self._build(inputs, generators, hosts, before, watch)
         except Exception as error:  # a user's function, and two compilers
             self._give_up(error)
             self._call.set(before)
@@ -125,7 +136,7 @@ class Traced:
 
     def can_be_traced(self, *inputs: Tensor) -> bool:
         """Tries to trace the function without running it; where that fails, it stays plain, with a line of log."""
-        generators, watch = generator_state(inputs[0].device), self._watch()
+        generators, hosts, watch = generator_state(inputs[0].device), host_generators(), self._watch()
         try:
             self._traced(inputs)
         except Exception as error:  # a user's function
@@ -133,6 +144,7 @@ class Traced:
         finally:
             watch.restore()
             set_generator_state(generators, inputs[0].device)
+            set_host_generators(hosts)
         return self.compile
 
     def _traced(self, inputs: tuple[Any, ...]) -> GraphModule:
@@ -150,29 +162,46 @@ class Traced:
             given = [inputs[n] for n in places]
             return make_fx(pure, decomposition_table=_DECOMPOSITIONS)(*self._call.copies(), *given)
 
+    def _frozen(self, compiled: "_Compiled") -> list[str]:
+        """Names what has changed since it was compiled, from outside; most often it takes a look and no more."""
+        if not compiled.watch.may_have_changed():
+            return []
+        if not (names := compiled.watch.changes()):  # other objects with the same in them
+            compiled.watch = self._watch()
+        return names
+
     def _watch(self) -> Watch:
-        parts = [*self._call.parts, *([] if self._owner is None else [self._owner])]
+        parts = [*(self._call.parts if self._runs else ()), *([] if self._owner is None else [self._owner])]
         return Watch(parts, but=getattr(self._owner, "untraced", ()))
 
     def _give_up(self, error: Exception) -> None:
         reason = str(error) if isinstance(error, _Frozen) else f"{type(error).__name__}: {error}"
-        _logger.warning("%s runs uncompiled: %s", self._call.name, " ".join(reason.split())[:250])
+        told = [_told.setdefault(part, set()) for part in self._call.parts]
+        if not any(reason in each for each in told):  # a learner may have several functions of the same modules
+            _logger.warning("%s runs uncompiled: %s", self._call.name, " ".join(reason.split())[:250])
+        for each in told:
+            each.add(reason)
         self.compile = False
 
     def _build(
-        self, inputs: tuple[Any, ...], generators: dict[str, Tensor], before: list[Tensor], watch: Watch
+        self,
+        inputs: tuple[Any, ...],
+        generators: dict[str, Tensor],
+        hosts: dict[str, Any],
+        before: list[Tensor],
+        watch: Watch,
     ) -> tuple["_Compiled", Outputs]:
         """Compiles the function for inputs like these. Returns it and what it makes of them."""
         used = self._call.tensors()
         places = [n for n, value in enumerate(inputs) if isinstance(value, Tensor)]
         graph = self._traced(inputs)
         watch.restore()
+        set_host_generators(hosts)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the compiler's, about itself
             set_generator_state(generators, inputs[0].device)
             expected, changed = self._call(*inputs), self._call.copies()
-            found = self._call.tensors()
-            if frozen := [*watch.changes(), *(name for name in used if found.get(name) is not used[name])]:
+            if frozen := [*watch.changes(), *drawn_since(hosts)]:
                 raise _Frozen(frozen)
             self._call.set(before)
             set_generator_state(generators, inputs[0].device)
@@ -198,16 +227,16 @@ class Traced:
         generators, before = generator_state(device), self._call.copies()
         outputs = compiled(inputs)
         after, drawn = self._call.copies(), generator_state(device)
-        watch = self._watch()
+        watch, hosts = self._watch(), host_generators()
         self._call.set(before)
         set_generator_state(generators, device)
         expected = self._call(*inputs)
-        frozen = watch.changes()
+        frozen = [*watch.changes(), *drawn_since(hosts)]
         if not frozen and all(map(_alike, (*outputs, *after), (*expected, *self._call.copies()))):
             self._call.set(after)
             set_generator_state(drawn, device)
             return outputs
-        self._give_up(_Frozen(frozen, compiled.calls))
+        self._give_up(_Frozen(frozen, compiled.calls - 1))  # this one is made good
         return expected
 
 
@@ -240,7 +269,7 @@ class _Frozen(Exception):
         since = f"; its last {calls} calls took it for constant" if calls > 1 else ""
         super().__init__(
             f"{what} from call to call, and compiled code takes it for constant{since}: "
-            "make it a buffer (register_buffer), or give --compile off"
+            "make it a buffer (register_buffer) that is written into, or give --compile off"
         )
 
 

@@ -51,6 +51,9 @@ class Update:
         compile: bool = False,
     ) -> None:
         self.loss, self.trained, self.step_size = loss, nn.ModuleList(trained), step_size
+        if not self.parameters:
+            names = " and ".join(type(part).__name__ for part in self.trained)
+            raise InputError(f"{names} has no parameter that learns: give it an nn.Parameter")
         if not isinstance(weight_prior, int | float) or not weight_prior > 0:
             raise InputError(
                 f"weight_prior {weight_prior} is not possible: give a standard deviation above 0, inf for no prior"
@@ -60,7 +63,7 @@ class Update:
         self._step = Traced(self._move, *modules, self.optimizer, compile=compile, owner=owner)
         # Where ranks add up their gradients, or an optimiser cannot be traced, the two are functions of their own.
         self._differentiate = Traced(self._gradients, *modules, compile=compile, owner=owner)
-        self._follow = Traced(self._optimize, self.trained, self.optimizer, compile=compile)
+        self._follow = Traced(self._optimize, self.trained, self.optimizer, compile=compile, runs=False)
         self._whole: bool | None = None if ranks.count() == 1 else False
         self._sums: list[Tensor] = []
 

@@ -135,7 +135,7 @@ class _Decoder(PyroModule):
 
 
 def _branching(self, z):
-    return self.linear(z if self.linear.bias.sum() > 0 else -z)
+    return self.linear(z if self.linear.weight.sum() > 0 else -z)
 
 
 def _capricious(self, z):

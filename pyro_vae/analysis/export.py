@@ -236,6 +236,14 @@ def _sites(model: Callable[..., Any], guide: Callable[..., Any] | None, x: Tenso
     except Exception as error:  # a user's part may fail in any way
         raise InputError(f"{_name(model)} cannot be run on data of shape {tuple(x.shape)}: {reason(error)}") from error
     if not all(map(torch.equal, log_probs, again)):
+        with isolated(), torch.random.fork_rng():
+            state = torch.get_rng_state()
+            repeated = [_densities_from(state, model, guide, x) for _ in range(2)]
+        if not all(map(torch.equal, *repeated)):
+            raise InputError(
+                f"{_name(model)} or its guide gives the same draws another density at each call: what it draws must be "
+                "pyro.sample sites, and what it counts must not change in evaluation mode"
+            )
         raise InputError(
             f"{_name(model)} or its guide draws on pyro.param values that belong to no module: make them nn.Parameters"
         )
@@ -255,6 +263,11 @@ def _sites(model: Callable[..., Any], guide: Callable[..., Any] | None, x: Tenso
             "inside, with .to_event for their other dimensions"
         )
     return observed, [] if guide is None else point_sites(found[1])
+
+
+def _densities_from(state: Tensor, model: Callable[..., Any], guide: Any, x: Tensor) -> list[Tensor]:
+    torch.set_rng_state(state)
+    return _traced(model, guide, x)[1]
 
 
 def _traced(model: Callable[..., Any], guide: Callable[..., Any] | None, x: Tensor) -> tuple[list[Trace], list[Tensor]]:

@@ -14,7 +14,7 @@ import click
 
 from pyro_vae import __version__
 from pyro_vae.cli import analyze, data, encode, evaluate, paper, pictures, train
-from pyro_vae.errors import InputError, Interrupted, RunError
+from pyro_vae.errors import InputError, Interrupted, RunError, reason
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(str(error), 2)
     except RunError as error:
         _fail(str(error), 1)
+    except SystemExit as error:  # we have none of our own in there
+        _fail(f"a part of the run ends the process: {reason(error)}", 2)
     except OSError as error:  # no permission, a full disk
         _fail(f"{error.filename or 'output'}: {error.strerror or error}", 2)
     except Interrupted as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pyro_vae.cli.options import grouped, opened, opening, splits
+from pyro_vae.cli.options import computing, grouped, opened, opening, splits
 from pyro_vae.run.settings import COMPILE, MARGINAL, whole
 
 
@@ -52,8 +52,9 @@ def analyze(path: str, opening: Mapping[str, Any], sampling: Mapping[str, Any], 
     from pyro_vae.cli.tables import print_analysis
 
     ranks.join()
-    run = opened(path, opening)
-    analysis = analyze_run(run, **sampling)
+    with computing():
+        run = opened(path, opening)
+        analysis = analyze_run(run, **sampling)
     if ranks.rank():
         return
     report = write_report(run, analysis)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pyro_vae.cli.options import opened, opening, scoring
+from pyro_vae.cli.options import computing, opened, opening, scoring
 from pyro_vae.errors import InputError
 
 
@@ -25,7 +25,8 @@ def evaluate(path: str, opening: Mapping[str, Any], scoring: Mapping[str, Any], 
     from pyro_vae.cli.tables import print_evaluation
 
     ranks.join()
-    result = opened(path, opening).evaluate(**scoring)
+    with computing():
+        result = opened(path, opening).evaluate(**scoring)
     if ranks.rank():
         return
     if as_json:
@@ -51,7 +52,8 @@ def compare(
     from pyro_vae.analysis.comparison import compare as compare_runs
     from pyro_vae.cli.tables import print_comparison
 
-    result = compare_runs([opened(path, opening) for path in paths], **scoring).table()
+    with computing():
+        result = compare_runs([opened(path, opening) for path in paths], **scoring).table()
     if as_json:
         click.echo(json.dumps(result, allow_nan=False))
     elif as_csv:

@@ -1,10 +1,12 @@
 """Options that several commands share."""
 
-__all__ = ["grouped", "merged", "opened", "opening", "options", "scoring", "splits"]
+__all__ = ["computing", "grouped", "merged", "opened", "opening", "options", "scoring", "splits"]
 
 import functools
+import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -59,6 +61,11 @@ opening = grouped(
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
     click.option("--data-dir", metavar="DIR", help="folder of the data sets"),
 )
+
+
+def computing() -> AbstractContextManager[Any]:
+    """What a user's part prints goes to standard error: standard output is for results."""
+    return redirect_stdout(sys.stderr)
 
 
 def opened(path: str, opening: Mapping[str, Any]) -> "Run":

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pyro_vae.cli.options import opened, opening, options
+from pyro_vae.cli.options import computing, opened, opening, options
 from pyro_vae.run.settings import whole
 
 _picture = options(
@@ -27,13 +27,15 @@ def sample(path: str, opening: Mapping[str, Any], out: Path | None, number: str)
     from pyro_vae.analysis import figures
     from pyro_vae.analysis.tables import TABLES, write_table
 
-    run = opened(path, opening)
-    if out is not None and out.suffix.lower() in TABLES:
-        from pyro_vae.analysis.drawn import draw
+    with computing():
+        run = opened(path, opening)
+        if out is not None and out.suffix.lower() in TABLES:
+            from pyro_vae.analysis.drawn import draw
 
-        click.echo(write_table(draw(run.model, run.dataset, count, run.settings.seed), out))
-        return
-    click.echo(figures.sample(run, count, out))
+            made = write_table(draw(run.model, run.dataset, count, run.settings.seed), out)
+        else:
+            made = figures.sample(run, count, out)
+    click.echo(made)
 
 
 @click.command()
@@ -44,7 +46,9 @@ def reconstruct(path: str, opening: Mapping[str, Any], out: Path | None, number:
     count = whole("number", number, most=10_000)
     from pyro_vae.analysis import figures
 
-    click.echo(figures.reconstruct(opened(path, opening), count, out))
+    with computing():
+        picture = figures.reconstruct(opened(path, opening), count, out)
+    click.echo(picture)
 
 
 @click.command()
@@ -55,4 +59,6 @@ def manifold(path: str, opening: Mapping[str, Any], out: Path | None, grid: str)
     side = whole("grid", grid, most=100)
     from pyro_vae.analysis import figures
 
-    click.echo(figures.manifold(opened(path, opening), side, out))
+    with computing():
+        picture = figures.manifold(opened(path, opening), side, out)
+    click.echo(picture)

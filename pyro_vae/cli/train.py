@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pyro_vae.cli.options import grouped, merged
+from pyro_vae.cli.options import computing, grouped, merged
 from pyro_vae.run.settings import PARTS, Settings, pixels, read_toml
 
 
@@ -70,7 +70,8 @@ def train(given: dict[str, Any], place: dict[str, Any], no_figures: bool) -> Non
     from pyro_vae import ranks
     from pyro_vae.run.train import train as run_training
 
-    run = run_training(place.pop("out"), **place, **given)
+    with computing():
+        run = run_training(place.pop("out"), **place, **given)
     if ranks.rank():
         return
     *_, test_bound = run.metrics[-1]
@@ -84,5 +85,7 @@ def train(given: dict[str, Any], place: dict[str, Any], no_figures: bool) -> Non
         return
     from pyro_vae.analysis import figures
 
-    for path in figures.all_of(run):
+    with computing():
+        paths = figures.all_of(run)
+    for path in paths:
         click.echo(f"figure {path}")
