@@ -504,6 +504,7 @@ def test_looking_at_values_draws_no_number_of_the_runs():
     data = load_data(GREY, binarize="dynamic")
     torch.manual_seed(3)
     expected = torch.rand(3)
+    model = BernoulliModel(data.features, 2, hidden=3)
     torch.manual_seed(3)
-    assert first_offence(BernoulliModel(data.features, 2, hidden=3), data.train) is None
+    assert first_offence(model, data.train) is None
     assert torch.equal(torch.rand(3), expected)
