@@ -5,7 +5,8 @@ A page's blocks run in order, in one empty folder:
 - Python whose first line is a comment with a file's name is that file, as is TOML; other Python runs in one namespace.
 - In blocks without a language, `pyro-vae` begins a command. After `$ pyro-vae` comes what it prints, `...` for some of
   it, where numbers may be others: trainings are shortened here.
-- `text` is output or a formula, and is not looked at; what cannot run here says why, `<!-- not run: hours -->`.
+- `text` is output or a formula, and is not looked at; what cannot run here says why, `<!-- not run: hours -->`. What
+  needs all of its samples says `<!-- in full -->`.
 """
 
 import csv
@@ -19,7 +20,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(
-    r"(?:<!-- not run: (?P<why>[^\n]+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.M
+    r"(?:<!-- (?:not run: (?P<why>[^\n]+?)|(?P<full>in full)) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.DOTALL | re.M,
 )
 # What a command is given here, where it does not say less itself: its settings are the page's, its patience is not.
 SHORT = {
@@ -39,13 +41,14 @@ class Block(NamedTuple):
     language: str
     text: str
     why: str | None
+    full: bool
 
 
 def blocks(page):
     text = page.read_text(encoding="utf-8")
     for found in FENCE.finditer(text):
         line = text.count("\n", 0, found.start("text"))
-        yield Block(line, found["language"], found["text"], found["why"])
+        yield Block(line, found["language"], found["text"], found["why"], bool(found["full"]))
 
 
 def commands(text):
@@ -61,9 +64,9 @@ def commands(text):
     return found
 
 
-def shortened(command, shown):
+def shortened(command, shown, full):
     _, name, *arguments = shlex.split(command, comments=True)
-    for option, most in SHORT.get(name, {}).items():
+    for option, most in SHORT.get(name, {}).items() if not full else ():
         given = float(arguments[arguments.index(option) + 1]) if option in arguments else most
         arguments += [option, str(int(min(given, most)))]
     if "ais" in arguments:
@@ -90,7 +93,7 @@ def run(block, cli, namespace):
     found = commands(block.text)
     assert found, "there is no command: say text where it is output, or why it is not run"
     for command, shown in found:
-        result = cli(*shortened(command, shown))
+        result = cli(*shortened(command, shown, block.full))
         refused = any(line.startswith("pyro-vae: ") for line in shown or ())
         assert (result.status != 0) == refused, f"{command}\n{result.out}{result.err}"
         printed = alike(result.out + result.err)  # lines may be broken elsewhere
