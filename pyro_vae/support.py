@@ -66,17 +66,18 @@ def first_offence(model: nn.Module, split: Split) -> Offence | None:
     support = distribution.support
     grey = isinstance(innermost(distribution), dist.Bernoulli)
     rows = max(1, _CELLS // split.values.shape[1])
-    for start, values in enumerate(split.values.split(rows)):
-        x = split.read(values)[..., : split.features]
-        allowed = (x >= 0) & (x <= 1) if grey else _by_cell(support, x)
-        allowed = allowed | (x.isnan() if allowed.dim() == x.dim() else x.isnan().any(-1))
-        if not allowed.all():
-            first = (~allowed).nonzero()[0].tolist()
-            row, column = first[0], first[1] if len(first) > 1 else None
-            value = x[row, column].item() if column is not None else float("nan")
-            words = "numbers from 0 to 1" if grey else _in_words(support)
-            return Offence(words, start * rows + row, column, value)
-    return None
+    with seeded(0, split.device):  # what is drawn anew at every reading is drawn aside
+        for start, values in enumerate(split.values.split(rows)):
+            x = split.read(values)[..., : split.features]
+            allowed = (x >= 0) & (x <= 1) if grey else _by_cell(support, x)
+            allowed = allowed | (x.isnan() if allowed.dim() == x.dim() else x.isnan().any(-1))
+            if not allowed.all():
+                first = (~allowed).nonzero()[0].tolist()
+                row, column = first[0], first[1] if len(first) > 1 else None
+                value = x[row, column].item() if column is not None else float("nan")
+                words = "numbers from 0 to 1" if grey else _in_words(support)
+                return Offence(words, start * rows + row, column, value)
+        return None
 
 
 def _by_cell(support: Any, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Arrays that may be larger than memory: mapped from their file, and never read as a whole.
 
 Minibatches are gathered from the mapping as from memory. What has been touched counts as resident until it is given
-back to the page cache, which a thread does ten times a second: what a process holds of a file stays below 1 GiB.
+back to the page cache, which a thread does fifty times a second: what a process holds of a file stays below 1 GiB.
 """
 
 __all__ = ["LARGE", "chunks", "mapped_source"]
@@ -25,7 +25,7 @@ from pyro_vae.errors import InputError
 LARGE = 2**31
 # Cells that are looked at at once.
 _CELLS = 2**22
-_PERIOD = 0.1
+_PERIOD = 0.02
 # What of a file is hashed, at so many places.
 _PLACES, _PIECE = 1024, 2**16
 _TYPES = (np.uint8, np.int8, np.int16, np.int32, np.float16, np.float32, np.float64)

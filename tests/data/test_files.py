@@ -495,3 +495,16 @@ def test_a_set_that_cannot_be_had_says_what_to_put_where(tmp_path, monkeypatch):
 def test_the_table_is_as_large_as_it_should_be():
     assert len(GOOD) >= 40
     assert len(BAD) >= 40
+
+
+def test_looking_at_values_draws_no_number_of_the_runs():
+    from pyro_vae.models.bernoulli import BernoulliModel
+    from pyro_vae.support import first_offence
+
+    data = load_data(GREY, binarize="dynamic")
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    model = BernoulliModel(data.features, 2, hidden=3)
+    torch.manual_seed(3)
+    assert first_offence(model, data.train) is None
+    assert torch.equal(torch.rand(3), expected)

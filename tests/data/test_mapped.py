@@ -102,8 +102,8 @@ print(most - before)
 
 
 def test_what_is_resident_stays_below_a_bound(tmp_path):
-    # 1 GiB of zeros that take no room on the disk.
+    # 1.5 GiB of zeros that take no room on the disk.
     path = tmp_path / "x.npy"
-    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(2**19, 512)).flush()
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(3 * 2**18, 512)).flush()
     found = subprocess.run([sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True)
-    assert int(found.stdout) < 700  # MiB
+    assert int(found.stdout) < 1024  # MiB, the bound that is stated
