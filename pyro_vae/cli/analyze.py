@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pyro_vae.cli.options import computing, grouped, opened, opening, splits
+from pyro_vae.cli.options import computing, grouped, on_other, opened, opening, other, splits
 from pyro_vae.run.settings import COMPILE, MARGINAL, whole
 
 
@@ -26,6 +26,7 @@ def _sampling(limit: str, chains: str, draws: str, warmup: str, seed: str, **oth
 @click.command()
 @click.argument("path", metavar="RUN")
 @opening
+@other
 @grouped(
     "sampling",
     _sampling,
@@ -43,7 +44,9 @@ def _sampling(limit: str, chains: str, draws: str, warmup: str, seed: str, **oth
     click.option("--zarr", is_flag=True, help="write the draws as zarr, not as netCDF"),
 )
 @click.option("--json", "as_json", is_flag=True, help="print the summary as one JSON object")
-def analyze(path: str, opening: Mapping[str, Any], sampling: Mapping[str, Any], as_json: bool) -> None:
+def analyze(
+    path: str, opening: Mapping[str, Any], other: str | None, sampling: Mapping[str, Any], as_json: bool
+) -> None:
     """Judge a trained model with ArviZ: sampler, guide and fit, with a report."""
     from pyro_vae import ranks
     from pyro_vae.analysis.analyze import analyze as analyze_run
@@ -53,7 +56,7 @@ def analyze(path: str, opening: Mapping[str, Any], sampling: Mapping[str, Any], 
 
     ranks.join()
     with computing():
-        run = opened(path, opening)
+        run = on_other(opened(path, opening), other, sampling["split"])
         analysis = analyze_run(run, **sampling)
     if ranks.rank():
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pyro_vae.cli.options import opened, opening, splits
+from pyro_vae.cli.options import on_other, opened, opening, other, splits
 from pyro_vae.errors import InputError
 from pyro_vae.run.settings import whole
 
@@ -23,23 +23,22 @@ _OUT = click.option(
     help="the table: .csv, .tsv, .parquet or .npz",
 )
 _SEED = click.option("--seed", default="0", show_default=True, help="the seed of the draws")
-_OTHER = click.option("--data", metavar="FILE", help="other data of the same columns, all of them")
 
 
 @click.command()
 @click.argument("path", metavar="RUN")
-@_OTHER
+@other
 @splits
 @_OUT
 @click.option("--particles", default="100", show_default=True, help="draws of each datapoint")
 @_SEED
 @opening
 def encode(
-    path: str, data: str | None, split: str, out: Path, particles: str, seed: str, opening: Mapping[str, Any]
+    path: str, other: str | None, split: str, out: Path, particles: str, seed: str, opening: Mapping[str, Any]
 ) -> None:
     """Write the latent variables of data as a table."""
     draws, start = whole("particles", particles, most=10**6), whole("seed", seed, 0)
-    run, rows, numbers = _opened(path, data, split, out, opening)
+    run, rows, numbers = _opened(path, other, split, out, opening)
     from pyro_vae.analysis.encode import encode as encoded
 
     table = encoded(run.model, run.guide, rows, classes=run.dataset.classes, particles=draws, seed=start)
@@ -49,7 +48,7 @@ def encode(
 
 @click.command()
 @click.argument("path", metavar="RUN")
-@_OTHER
+@other
 @splits
 @_OUT
 @click.option("--particles", default="1000", show_default=True, help="draws of the latent variables of each datapoint")
@@ -58,7 +57,7 @@ def encode(
 @opening
 def impute(
     path: str,
-    data: str | None,
+    other: str | None,
     split: str,
     out: Path,
     particles: str,
@@ -72,7 +71,7 @@ def impute(
         "draws": whole("draws", draws, 0, 10_000),
         "seed": whole("seed", seed, 0),
     }
-    run, rows, numbers = _opened(path, data, split, out, opening)
+    run, rows, numbers = _opened(path, other, split, out, opening)
     from pyro_vae.analysis.impute import impute as imputed
 
     table = imputed(run.model, run.guide, rows, names=run.dataset.names, **options)
@@ -80,23 +79,18 @@ def impute(
     _written(table, out)
 
 
-def _opened(path: str, data: str | None, split: str, out: Path, opening: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+def _opened(path: str, other: str | None, split: str, out: Path, opening: Mapping[str, Any]) -> tuple[Any, Any, Any]:
     """The run, the datapoints that are asked for, and their numbers in their file, from 0."""
     import numpy as np
 
     from pyro_vae.analysis.tables import require_table
-    from pyro_vae.data.dataset import more_of
 
     require_table(out)
     if out.suffix.lower() == ".npy":
         raise InputError(f"--out {out} is not possible: a table has names, give .csv, .tsv, .parquet or .npz")
-    run = opened(path, opening)
-    if data is not None:
-        found, split = more_of(data, run.dataset, opening["data_dir"]), "test"
-    else:
-        found = run.dataset
-    rows = getattr(found, split)
-    return run, rows, found.rows[split == "test"] if found.rows else np.arange(len(rows))
+    run = on_other(opened(path, opening), other, split)
+    rows, numbers = getattr(run.dataset, split), run.dataset.rows
+    return run, rows, np.arange(len(rows)) if numbers is None else numbers[split == "test"]
 
 
 def _written(table: "DataFrame", out: Path) -> None:

@@ -10,23 +10,26 @@ from typing import Any
 
 import click
 
-from pyro_vae.cli.options import computing, opened, opening, scoring
+from pyro_vae.cli.options import computing, on_other, opened, opening, other, scoring
 from pyro_vae.errors import InputError
 
 
 @click.command()
 @click.argument("path", metavar="RUN")
 @opening
+@other
 @scoring
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
-def evaluate(path: str, opening: Mapping[str, Any], scoring: Mapping[str, Any], as_json: bool) -> None:
+def evaluate(
+    path: str, opening: Mapping[str, Any], other: str | None, scoring: Mapping[str, Any], as_json: bool
+) -> None:
     """Estimate the bound and the marginal likelihood of a trained model."""
     from pyro_vae import ranks
     from pyro_vae.cli.tables import print_evaluation
 
     ranks.join()
     with computing():
-        result = opened(path, opening).evaluate(**scoring)
+        result = on_other(opened(path, opening), other, scoring["split"]).evaluate(**scoring)
     if ranks.rank():
         return
     if as_json:

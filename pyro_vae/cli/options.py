@@ -1,6 +1,17 @@
 """Options that several commands share."""
 
-__all__ = ["computing", "grouped", "merged", "opened", "opening", "options", "scoring", "splits"]
+__all__ = [
+    "computing",
+    "grouped",
+    "merged",
+    "on_other",
+    "opened",
+    "opening",
+    "options",
+    "other",
+    "scoring",
+    "splits",
+]
 
 import functools
 import sys
@@ -73,6 +84,18 @@ def opened(path: str, opening: Mapping[str, Any]) -> "Run":
     from pyro_vae.run.run import Run
 
     return Run.open(path, **opening)
+
+
+other = click.option("--data", "other", metavar="FILE", help="other data of the same columns, all of them")
+
+
+def on_other(run: "Run", other: str | None, split: str) -> "Run":
+    """Gives a run other data in the place of its test split, where `--data` names any."""
+    if other is None:
+        return run
+    if split != "test":
+        raise InputError(f"--data {other} is scored as a whole: leave --split out")
+    return run.on(other)
 
 
 splits = click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True)

@@ -14,7 +14,8 @@ from torch import nn
 from pyro_vae import ranks
 from pyro_vae.checks import check_prior
 from pyro_vae.data.adapt import adapted
-from pyro_vae.data.dataset import Dataset, load_data
+from pyro_vae.data.dataset import Dataset, in_memory, load_data
+from pyro_vae.data.schema import without_data
 from pyro_vae.errors import InputError
 from pyro_vae.run import parts
 from pyro_vae.run.fit import Learner
@@ -123,7 +124,9 @@ class Prepared(NamedTuple):
         return built
 
 
-def prepare(settings: Settings, device: torch.device, path: Path, record: Mapping[str, Any]) -> Prepared:
+def prepare(
+    settings: Settings, device: torch.device, path: Path, record: Mapping[str, Any], given: Any = None
+) -> Prepared:
     """Loads the data and builds the pair of a run: new ones, resumed ones and those that are opened meet here.
 
     Arguments:
@@ -131,6 +134,7 @@ def prepare(settings: Settings, device: torch.device, path: Path, record: Mappin
         device: The device of data and pair.
         path: The run folder, whose copies of a user's files are used where it holds a run.
         record: What its `run.toml` says, nothing where the run is new.
+        given: The data, where they lie in memory: a data set, or what `load_data` makes one of.
 
     Raises:
         InputError: If data or parts are not there, are not what they were, or cannot be built.
@@ -138,22 +142,39 @@ def prepare(settings: Settings, device: torch.device, path: Path, record: Mappin
     found = Parts.of(located(path, settings) if record else settings)
     if not record:
         settings = found.completed(settings)
-    dataset = load_data(
-        settings.data,
-        binarize=settings.binarize,
-        divisor=settings.divisor,
-        train_size=settings.train_size,
-        device=device,
-        folder=used_data_dir(settings, record),
-        **{name: getattr(settings, name) for name in _OF_DATA},
-    )
-    if record and dataset.checksum != record["data"]["checksum"]:
-        raise InputError(f"--data {settings.data} has changed since the run was trained: put the old file back")
+    dataset = _dataset(settings, device, record, given)
     built = _pair(settings, found, dataset, device)
     model, guide, dataset = adapted(built["model"], built.get("guide"), dataset)
     if hasattr(found.inference, "wraps_model"):
         model = found.inference.wraps_model(model).to(device)
     return Prepared(settings, found, dataset, model, guide)
+
+
+def _dataset(settings: Settings, device: torch.device, record: Mapping[str, Any], given: Any) -> Dataset:
+    """Loads the data. Where they are not what a run was trained on, it has none, and says so when it needs them."""
+    try:
+        if isinstance(given, Dataset):
+            data = given.to(device)
+        elif given is None and in_memory(settings.data):
+            raise InputError(f"the run was trained on data in memory, {settings.data}: give them again, data=...")
+        else:
+            data = load_data(
+                settings.data if given is None else given,
+                binarize=settings.binarize,
+                divisor=settings.divisor,
+                train_size=settings.train_size,
+                device=device,
+                folder=used_data_dir(settings, record),
+                **{name: getattr(settings, name) for name in _OF_DATA},
+            )
+        if not record or data.checksum == record["data"]["checksum"]:
+            return data
+        reason = f"--data {settings.data} has changed since the run was trained: put the old file back"
+    except InputError as error:
+        if not record:
+            raise
+        reason = str(error)
+    return without_data(settings.data, record["data"], reason, device)
 
 
 def _taken(settings: Settings, part: type[Any], *names: str) -> dict[str, Any]:

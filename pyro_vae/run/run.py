@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from pyro_vae.data.dataset import Dataset
+from pyro_vae.data.dataset import Dataset, more_of
 from pyro_vae.device import resolve, seeded
 from pyro_vae.run import folder
 from pyro_vae.run.prepared import Prepared, prepare
@@ -72,6 +72,10 @@ class Run:
     def modules(self) -> dict[str, nn.Module]:
         """The model and, where there is one, the guide, by these names."""
         return {"model": self.model} | ({} if self.guide is None else {"guide": self.guide})
+
+    def on(self, data: Any, **beside: Any) -> "Run":
+        """Returns the run with other data of the same columns as its test split; see `pyro_vae.data.more_of`."""
+        return replace(self, dataset=more_of(data, self.dataset, self.settings.data_dir, **beside))
 
     def evaluate(self, **options: Any) -> dict[str, Any]:
         """Evaluates the pair; see `pyro_vae.run.score.evaluate` for the options and the result."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pyro_vae import python_state, ranks
 from pyro_vae.checks import weighted_terms
+from pyro_vae.data.dataset import name_of
 from pyro_vae.device import resolve, seeded, set_host_generators
 from pyro_vae.errors import InputError
 from pyro_vae.run import folder, record
@@ -33,6 +34,7 @@ class _Start(NamedTuple):
         record: What its `run.toml` says, nothing where it is new.
         files: A user's files that are to be copied into the folder, by kind.
         overwrite: Whether it replaces another run.
+        data: The data, where they lie in memory.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class _Start(NamedTuple):
     record: dict[str, Any]
     files: dict[str, bytes]
     overwrite: bool = False
+    data: Any = None
 
 
 def train(
@@ -63,7 +66,8 @@ def train(
         overwrite: Replace the run in the folder.
         trust: Whether the user's Python files that a resumed folder holds copies of may be run.
         progress: Whether to report progress on standard error.
-        settings: Settings by name, see `Settings`.
+        settings: Settings by name, see `Settings`. `data` may be a data set (see `pyro_vae.data`), or what one is made
+            of: a run that was trained on such data is resumed with them.
 
     Returns:
         The run.
@@ -76,10 +80,13 @@ def train(
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other: give one")
     ranks.join()
-    start = _resumed(out, trust, settings) if resume else _new(out, overwrite, settings)
+    data = None
+    if not isinstance(settings.get("data", ""), str | Path):
+        data, settings = settings["data"], {**settings, "data": name_of(settings["data"])}
+    start = (_resumed(out, trust, settings) if resume else _new(out, overwrite, settings))._replace(data=data)
     device = resolve(start.settings.device)
     with seeded(start.settings.seed, device), collected() as signals:
-        prepared = prepare(start.settings, device, start.path, start.record)
+        prepared = prepare(start.settings, device, start.path, start.record, start.data)
         require_support(prepared.model, prepared.dataset, prepared.settings.model)
         learner = prepared.learner()
         folder.require_savable(prepared.modules)
