@@ -9,7 +9,8 @@ __all__ = ["BinomialModel"]
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from pyro_vae.errors import require_whole
+from pyro_vae.errors import Count
+from pyro_vae.networks import Activation
 
 from .bernoulli import BernoulliModel
 
@@ -31,13 +32,12 @@ class BinomialModel(BernoulliModel):
         self,
         features: int,
         latent: int,
-        hidden: int = 500,
+        hidden: Count = 500,
         prior: nn.Module | None = None,
-        depth: int = 1,
-        activation: str = "tanh",
-        total_count: int = 16,
+        depth: Count = 1,
+        activation: Activation = "tanh",
+        total_count: Count = 16,
     ) -> None:
-        require_whole("total_count", total_count)
         super().__init__(features, latent, hidden, prior, depth, activation)
         self.total_count = total_count
 

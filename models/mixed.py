@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vae.columns import Categories, Columns
-from pyro_vae.errors import InputError
-from pyro_vae.networks import hidden_layer, linear
+from pyro_vae.errors import Count, InputError
+from pyro_vae.networks import Activation, hidden_layer, linear
 
 from .base import Model
 
@@ -49,10 +49,10 @@ class MixedModel(Model):
         self,
         features: int,
         latent: int,
-        hidden: int = 500,
+        hidden: Count = 500,
         prior: nn.Module | None = None,
-        depth: int = 1,
-        activation: str = "tanh",
+        depth: Count = 1,
+        activation: Activation = "tanh",
         kinds: Sequence[str] | None = None,
         min_log_variance: float = -8.0,
     ) -> None:

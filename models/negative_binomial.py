@@ -13,6 +13,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_vae.errors import Count
+from pyro_vae.networks import Activation
+
 from .bernoulli import BernoulliModel
 
 
@@ -26,10 +29,10 @@ class NegativeBinomialModel(BernoulliModel):
         self,
         features: int,
         latent: int,
-        hidden: int = 500,
+        hidden: Count = 500,
         prior: nn.Module | None = None,
-        depth: int = 1,
-        activation: str = "tanh",
+        depth: Count = 1,
+        activation: Activation = "tanh",
     ) -> None:
         super().__init__(features, latent, hidden, prior, depth, activation)
         self.log_r = nn.Parameter(torch.zeros(features))

@@ -9,7 +9,8 @@ __all__ = ["NormalModel"]
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from pyro_vae.networks import hidden_layer, linear
+from pyro_vae.errors import Count
+from pyro_vae.networks import Activation, hidden_layer, linear
 
 from .base import Model
 
@@ -32,10 +33,10 @@ class NormalModel(Model):
         self,
         features: int,
         latent: int,
-        hidden: int = 500,
+        hidden: Count = 500,
         prior: nn.Module | None = None,
-        depth: int = 1,
-        activation: str = "tanh",
+        depth: Count = 1,
+        activation: Activation = "tanh",
         min_log_variance: float = -8.0,
     ) -> None:
         super().__init__(latent, prior)

@@ -9,7 +9,8 @@ __all__ = ["ZeroInflatedNegativeBinomialModel"]
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from pyro_vae.networks import linear
+from pyro_vae.errors import Count
+from pyro_vae.networks import Activation, linear
 
 from .negative_binomial import NegativeBinomialModel
 
@@ -24,10 +25,10 @@ class ZeroInflatedNegativeBinomialModel(NegativeBinomialModel):
         self,
         features: int,
         latent: int,
-        hidden: int = 500,
+        hidden: Count = 500,
         prior: nn.Module | None = None,
-        depth: int = 1,
-        activation: str = "tanh",
+        depth: Count = 1,
+        activation: Activation = "tanh",
     ) -> None:
         super().__init__(features, latent, hidden, prior, depth, activation)
         self.gate = linear(hidden, features, bias_std=0.0)

@@ -129,6 +129,9 @@ def test_arguments_that_the_run_gives_are_not_the_users(find):
         parts.build("model", part, 12, 2, own={"latent": 3})
 
 
+_LOGS = ("log_variance_factor", "max_log_concentration", "min_log_scale", "min_log_variance")
+
+
 @pytest.mark.parametrize("kind", ["model", "prior", "guide"])
 def test_every_part_refuses_what_its_annotations_do_not_allow(kind):
     """All arguments of all parts that a user may set: text where a number is wanted, nan, and a number below all."""
@@ -138,7 +141,7 @@ def test_every_part_refuses_what_its_annotations_do_not_allow(kind):
         own = [key for key in parts.parameters(part) if key not in ("features", "latent", "guide", "prior")]
         shared = {"features": 12, "guide": nn.Identity()} if name == "vamp" else {}
         for key in own:
-            below = () if key in ("log_variance_factor", "max_log_concentration", "min_log_variance") else (-1.0, 0)
+            below = () if key in _LOGS else (-1.0, 0)
             for value in (float("nan"), [1], "abc", *below):
                 with pytest.raises(
                     InputError, match=rf"^--set {kind}.{key} .* is not possible: give .*\(default .*\)$"
