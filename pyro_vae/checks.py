@@ -234,8 +234,8 @@ def _check_auxiliary(guide: nn.Module, p: Sites, q_trace: Trace) -> None:
         return
     if sum(sizes) != sum(site["fn"].event_shape.numel() for site in auxiliary.values()):
         raise InputError(
-            f"{_name(guide)} has the auxiliary site {_listed(auxiliary)}, and its latent variables are no function of it, "
-            "one to one: their density is unknown then, and with it the bound. Leave it out, or sample them as "
+            f"{_name(guide)} has the auxiliary site {_listed(auxiliary)}, and its latent variables are no function of "
+            "it, one to one: their density is unknown then, and with it the bound. Leave it out, or sample them as "
             "dist.Delta(f(u), log_density=-log_det, event_dim=1)"
         )
 

@@ -222,9 +222,10 @@ class Search:
                 where = (at[0], (*at[1], key))
                 yield from self._value(where, _Attributes(cell), "cell_contents", inner, True, depth + 1)
         defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-        for owner, entries in ((defaults, enumerate(defaults)), (vars(function), vars(function).items())):
-            for key, inner in list(entries):
-                yield from self._value((at[0], (*at[1], key)), owner, key, inner, True, depth + 1)
+        kept: Any
+        for kept in (dict(enumerate(defaults)), vars(function)):
+            for each, inner in list(kept.items()):
+                yield from self._value((at[0], (*at[1], each)), kept, each, inner, True, depth + 1)
         yield from self._variables(variables, _names(function.__code__), depth)
 
     def _variables(self, variables: dict[str, Any], names: set[str], depth: int) -> Iterator[Found]:

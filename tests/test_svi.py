@@ -53,12 +53,16 @@ def _built(model, guide):
     return parts.find("model", model)(12, 2, hidden=7), parts.find("guide", guide)(12, 2, hidden=7)
 
 
+COUNTS = ("binomial", "negative_binomial", "poisson", "zero_inflated_negative_binomial")
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_each_pair_trains_by_svi_as_by_the_trace(pair, estimator, pixels, interpreted):
     # Of one sum in another order float32 leaves 1e-7, relatively; Adagrad's first step is one of size 1e-3 in the
     # direction of each gradient, whatever its size, so that a parameter with next to no gradient may differ by that.
     model, guide = _built(*pair)
+    pixels = Split(pixels.values % 5) if pair[0] in COUNTS else pixels
     settings = {"optimizer": "Adagrad", "step_size": 1e-3, **ESTIMATORS[estimator]}
     data = _data(model, pixels)
     plain, traced = (_twenty_steps(model, guide, data, compile, **settings) for compile in (False, True))
