@@ -172,8 +172,8 @@ class MCEM:
         """Returns all that the learner's next iteration depends on, besides its model and data."""
         return {
             "update": self.update.state_dict(),
-            "position": ranks.together(self.position[0]).unsqueeze(0),
-            "log_step": self.log_step if self.shared_step else ranks.together(self.log_step),
+            "position": ranks.all_rows(self.position[0]).unsqueeze(0),
+            "log_step": self.log_step if self.shared_step else ranks.all_rows(self.log_step),
             "next": self.next,
             "generators": ranks.generator_state(self.data.device),
         }

@@ -252,7 +252,7 @@ def bound(
     """
     with seeded(ranks.own_seed(seed), split.device):
         values, se, shared = bounds(model, guide, split, particles, compile)
-    return Estimates(ranks.together(values), ranks.together(se), shared).mean()
+    return Estimates(ranks.all_rows(values), ranks.all_rows(se), shared).mean()
 
 
 @torch.no_grad()

@@ -4,20 +4,20 @@ Alone, a process is rank 0 of one, and nothing here does anything. Datapoint n b
 """
 
 __all__ = [
+    "all_rows",
     "count",
     "draw_apart",
     "gathered",
     "gathered_by_first",
     "generator_state",
     "join",
-    "largest",
+    "maxima",
     "mine",
     "own_seed",
     "rank",
     "set_generator_state",
     "share",
     "summed",
-    "together",
 ]
 
 import atexit
@@ -84,7 +84,7 @@ def summed(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
-def largest(*values: int) -> list[int]:
+def maxima(*values: int) -> list[int]:
     """Returns the largest of each value over the ranks, so that all of them decide alike."""
     if count() == 1:
         return [*values]
@@ -109,7 +109,7 @@ def gathered_by_first(value: Any) -> list[Any]:
     return found if rank() == 0 else [value]
 
 
-def together(part: Tensor) -> Tensor:
+def all_rows(part: Tensor) -> Tensor:
     """Puts the values of all datapoints in their order, from each rank's own along the first dimension."""
     if count() == 1:
         return part

@@ -30,7 +30,7 @@ from pyro_vae.measure import measure
 from pyro_vae.run.folder import ANALYSIS, replace_file
 from pyro_vae.run.progress import Stages
 from pyro_vae.run.run import Run
-from pyro_vae.run.score import estimators, known
+from pyro_vae.run.score import estimators, nan_to_none
 from pyro_vae.run.settings import MARGINAL
 from pyro_vae.traced import worth_compiling
 
@@ -174,7 +174,7 @@ def analyze(
     if random_weights:
         with stages.stage("leaving out training data"), or_left_out(left_out, _LOO):
             summary["loo"] = _loo(run, limit, seed)
-    analysis = Analysis(known(summary), datapoints, latents, curves, pit, tree)
+    analysis = Analysis(nan_to_none(summary), datapoints, latents, curves, pit, tree)
     if ranks.rank() == 0:
         with stages.stage("writing"):
             analysis.summary["run"]["seconds"] = round(monotonic() - began, 1)

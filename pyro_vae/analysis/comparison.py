@@ -17,7 +17,7 @@ from pyro_vae.errors import InputError, told
 from pyro_vae.marginal import Estimate
 from pyro_vae.measure import measure
 from pyro_vae.run.run import Run
-from pyro_vae.run.score import BOUND_PARTICLES, Score, estimators, known, require_scorable, score
+from pyro_vae.run.score import BOUND_PARTICLES, Score, estimators, nan_to_none, require_scorable, score
 from pyro_vae.run.settings import MARGINAL
 from pyro_vae.split import Split
 from pyro_vae.traced import worth_compiling
@@ -71,7 +71,7 @@ class Comparison:
             row = {"run": str(run.path), **{name: getattr(run.settings, name) for name in names}}
             if run.guide is None:
                 row["guide"] = None
-            rows.append(known(row) | found.row(dataset.features, self.scores[0]))
+            rows.append(nan_to_none(row) | found.row(dataset.features, self.scores[0]))
         return {
             "data": dataset.name,
             "binarize": dataset.binarize,

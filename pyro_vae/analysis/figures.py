@@ -117,7 +117,8 @@ def reconstruct(run: Run, number: int = 10, path: str | Path | None = None) -> P
         x = run.dataset.test.first(number)
         images = generate.reconstructions(run.model, run.guide, x)
     figure, axes = _canvas(len(x), 2, run)
-    height, _ = show(axes, [*x, *images], run, len(x))
+    cells = x[:, : run.dataset.features]  # a row may have a label beside them
+    height, _ = show(axes, [*cells, *images], run, len(x))
     axes.set_yticks([height * 0.25, height * 0.75], ["data", "model"])
     axes.set_xticks([])
     axes.spines[:].set_visible(False)

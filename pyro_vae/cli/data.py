@@ -33,7 +33,7 @@ def parts() -> None:
     """List what is on the shelves."""
     from pyro_vae.run.parts import find, names
 
-    for kind in ("model", "prior", "guide", "inference", "marginal"):
+    for kind in ("model", "prior", "guide", "inference", "elbo", "marginal"):
         for name in names(kind):
             summary = (find(kind, name).__doc__ or "").strip().partition("\n")[0]
-            click.echo(f"--{kind:<10} {name:<12} {summary.removeprefix('Creates ')}")
+            click.echo(f"--{kind:<10} {name:<32} {summary.removeprefix('Creates ')}")

@@ -133,7 +133,7 @@ def require_finite(learner: Learner, samples: int, losses: Tensor | None = None)
     """
     checks = [learner.loss if losses is None else losses, *_parameters(learner).values(), *_state(learner).values()]
     finite = [value.isfinite().all().to(learner.loss.device) for value in checks]
-    if ranks.largest(int(not torch.stack(finite).all()))[0]:
+    if ranks.maxima(int(not torch.stack(finite).all()))[0]:
         raise not_finite("state" if finite[0] else "loss", learner, samples)
 
 

@@ -45,10 +45,10 @@ def names(kind: str) -> list[str]:
 
 
 def _estimators() -> dict[str, type[Any]]:
-    """Pyro's estimators of the bound."""
+    """Pyro's estimators of the bound, without those of its old compiler: steps are compiled here."""
     from pyro import infer
 
-    found = {name: value for name, value in vars(infer).items() if isinstance(value, type)}
+    found = {name: value for name, value in vars(infer).items() if isinstance(value, type) and name[:3] != "Jit"}
     return {name: value for name, value in found.items() if issubclass(value, infer.ELBO) and value is not infer.ELBO}
 
 

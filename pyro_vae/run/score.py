@@ -1,6 +1,6 @@
 r"""The score of a pair: what it makes of each datapoint, its bound and estimates of :math:`\log p(x)`."""
 
-__all__ = ["Score", "estimators", "evaluate", "known", "require_scorable", "score"]
+__all__ = ["Score", "estimators", "evaluate", "nan_to_none", "require_scorable", "score"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -49,12 +49,12 @@ class Score(NamedTuple):
         """Returns the score of all datapoints, where several ranks have scored their own; see `pyro_vae.ranks`."""
         own = self.bound
         return self._replace(
-            bound=None if own is None else Estimates(ranks.together(own.values), ranks.together(own.se), own.shared),
+            bound=None if own is None else Estimates(ranks.all_rows(own.values), ranks.all_rows(own.se), own.shared),
             marginals={
                 name: Marginal(
-                    ranks.together(log_px),
-                    ranks.together(se),
-                    {key: ranks.together(v) if isinstance(v, Tensor) else v for key, v in details.items()},
+                    ranks.all_rows(log_px),
+                    ranks.all_rows(se),
+                    {key: ranks.all_rows(v) if isinstance(v, Tensor) else v for key, v in details.items()},
                     shared,
                 )
                 for name, (log_px, se, details, shared) in self.marginals.items()
@@ -81,7 +81,7 @@ class Score(NamedTuple):
         for name, marginal in self.marginals.items():
             theirs = None if first is None else first.marginals[name].estimates
             found[name] = self._means("log_px", marginal.estimates, features, first, theirs) | _details(marginal)
-        return known(found)
+        return nan_to_none(found)
 
     def _means(
         self, name: str, own: Estimates | None, features: int, first: "Score | None", theirs: Estimates | None
@@ -247,10 +247,10 @@ def evaluate(
     }
 
 
-def known(result: dict[str, Any]) -> dict[str, Any]:
+def nan_to_none(result: dict[str, Any]) -> dict[str, Any]:
     """Puts None, which JSON has a word for, in the place of what is not a number."""
     return {
-        name: known(value)
+        name: nan_to_none(value)
         if isinstance(value, dict)
         else value
         if not isinstance(value, float) or math.isfinite(value)

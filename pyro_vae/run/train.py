@@ -92,7 +92,7 @@ def train(
         folder.require_savable(prepared.modules)
         weighted = weighted_terms(prepared.model, prepared.guide, prepared.dataset.train.first(2))
         run = Run.of(start.path, prepared, metrics=[])
-        ranks.largest(0)  # all of them have found the folder as it should be, before one writes in it
+        ranks.maxima(0)  # all of them have found the folder as it should be, before one writes in it
         with locked(run.path) if ranks.rank() == 0 else nullcontext():
             _claim(start)
             clock = _restored(run, learner) if start.record else Clock()

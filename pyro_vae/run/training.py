@@ -113,7 +113,7 @@ class Training:
     def after_step(self, clock: Clock) -> None:
         """Writes a checkpoint where one is due, and ends the run where a signal has come."""
         late = monotonic() - self.saved >= self.run.settings.checkpoint_every
-        save, signal = ranks.largest(int(late), *(self.signals[:1] or [0]))
+        save, signal = ranks.maxima(int(late), *(self.signals[:1] or [0]))
         if save or signal:
             self.checkpoint()
         if signal:
