@@ -90,8 +90,8 @@ class Training:
         if (carried := information(run.model, self.proposal, self.splits[1])) >= _CARRIED:
             return
         self.progress.note(
-            f"the latent variables carry {max(carried, 0.0):.2f} nats (collapsed): try --optimizer adam "
-            "--step-size 1e-3, --set inference.weight_prior=inf, or a smaller model"
+            f"the latent variables carry {max(carried, 0.0):.2f} nats (collapsed): try "
+            "--set inference.weight_prior=inf, or --kl analytic --step-size 0.1"
         )
 
     def evaluate(self, clock: Clock) -> None:
