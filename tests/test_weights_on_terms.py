@@ -9,6 +9,7 @@ import torch
 from pyro import poutine
 from torch import nn
 
+from pyro_vae.cli.tables import print_evaluation
 from pyro_vae.data.dataset import Dataset
 from pyro_vae.errors import InputError
 from pyro_vae.hmc import HMC, sample
@@ -16,7 +17,6 @@ from pyro_vae.inference.ais import AIS
 from pyro_vae.inference.importance import Importance
 from pyro_vae.log_joint import LogJoint
 from pyro_vae.marginal import Estimates, bound
-from pyro_vae.run.progress import print_evaluation
 from pyro_vae.run.score import evaluate
 from pyro_vae.sites import isolated
 from pyro_vae.split import Split

@@ -13,12 +13,12 @@ from torch import nn
 
 from pyro_vae import ranks
 from pyro_vae.bayesian import BayesianModel
+from pyro_vae.cli.tables import print_evaluation
 from pyro_vae.data.dataset import Dataset
 from pyro_vae.errors import InputError
 from pyro_vae.inference.importance import Importance
 from pyro_vae.local import fit_gaussian
 from pyro_vae.marginal import Marginal
-from pyro_vae.run.progress import print_evaluation
 from pyro_vae.run.score import evaluate, score
 from pyro_vae.split import Split
 
