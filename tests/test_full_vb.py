@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.distributions.testing.fakes import NonreparameterizedNormal
 from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from safetensors.torch import load_file
 from torch import nn
@@ -260,10 +261,10 @@ def test_state_dict_carries_all_that_the_next_step_needs(pixels):
         assert torch.equal(p, q)
 
 
-class _CoinGuide(nn.Module):
+class _RejectionGuide(nn.Module):
     def forward(self, x):
         with pyro.plate("data", len(x), dim=-1):
-            pyro.sample("z", dist.Bernoulli(torch.full((2,), 0.5)).to_event(1))
+            pyro.sample("z", NonreparameterizedNormal(torch.zeros(2), 1.0).to_event(1))
 
 
 class _CoinModel(BernoulliModel):
@@ -274,7 +275,7 @@ class _CoinModel(BernoulliModel):
 @pytest.mark.parametrize(
     ("guide", "settings", "message"),
     [
-        (_CoinGuide(), {}, "full_vb needs a reparameterised guide: train _CoinGuide with --inference aevb"),
+        (_RejectionGuide(), {}, "full_vb needs a reparameterised guide: train _RejectionGuide with --inference aevb"),
         (GaussianGuide(12, 2, hidden=7), {"kl": "exact"}, "kl exact is unknown: choose from sampled, analytic"),
     ],
 )
