@@ -267,11 +267,6 @@ class _RejectionGuide(nn.Module):
             pyro.sample("z", NonreparameterizedNormal(torch.zeros(2), 1.0).to_event(1))
 
 
-class _CoinModel(BernoulliModel):
-    def prior(self):
-        return dist.Bernoulli(torch.full((2,), 0.5)).to_event(1)
-
-
 @pytest.mark.parametrize(
     ("guide", "settings", "message"),
     [
@@ -281,12 +276,7 @@ class _CoinModel(BernoulliModel):
 )
 def test_what_cannot_be_trained_is_refused(pixels, guide, settings, message):
     with pytest.raises(InputError, match=message):
-        FullVB(
-            (_CoinModel if isinstance(guide, _CoinGuide) else BernoulliModel)(12, 2, hidden=7),
-            guide,
-            pixels,
-            **settings,
-        )
+        FullVB(BernoulliModel(12, 2, hidden=7), guide, pixels, **settings)
 
 
 def test_a_resumed_run_is_bitwise_one_that_never_ended_plain_or_compiled(tmp_path, caplog):

@@ -132,7 +132,7 @@ def test_every_estimator_is_right_where_x_tells_nothing_of_z(create, pixels):
     torch.testing.assert_close(annealed.log_px, exact.expand(4), atol=1e-4, rtol=0)
     weighed = estimators(["importance"], particles=1000)["importance"].estimate(model, guide, data)
     assert (weighed.log_px - exact).abs().mean() < 0.2
-    reciprocal = parts.find("marginal", "reciprocal")(draws=20, chains=4, warmup=10, leapfrogs=2, density="gaussian")
+    reciprocal = parts.find("marginal", "reciprocal")(draws=200, chains=4, warmup=10, leapfrogs=2, density="gaussian")
     assert (reciprocal.estimate(model, None, data).log_px - exact).abs().mean() < 0.5
 
 
