@@ -2,6 +2,7 @@
 
 __all__ = ["print_analysis", "print_comparison", "print_evaluation"]
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -82,7 +83,7 @@ def print_comparison(result: dict[str, Any]) -> None:
 def _what(result: dict[str, Any]) -> Text:
     about = f"{pixels(result['binarize'])} pixels, {result['measure']}"
     # A path may hold what would be markup.
-    return Text(f"{result['data']} {result['split']}, {result['datapoints']:,} datapoints, {about}")
+    return Text(f"{Path(result['data']).name} {result['split']}, {result['datapoints']:,} datapoints, {about}")
 
 
 def _difference(values: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ __all__ = ["NEVER", "Source", "Tree", "collect", "first", "home", "locate", "sho
 
 import ast
 import hashlib
+import os
 import sys
 import warnings
 from collections.abc import Mapping
@@ -178,7 +179,9 @@ def shown(path: Path) -> str:
 def locate(folder: Path, name: str) -> Path | None:
     """The source of a module in a folder, by its dotted name; None where there is none."""
     stem = folder.joinpath(*name.split("."))
-    return next((file for file in (stem / "__init__.py", stem.parent / f"{stem.name}.py") if file.exists()), None)
+    return next(
+        (file for file in (stem / "__init__.py", stem.parent / f"{stem.name}.py") if os.path.exists(file)), None
+    )  # False for names too long, too
 
 
 def _neighbours(folder: Path, package: str, content: bytes, asked: str) -> frozenset[str]:
@@ -236,7 +239,7 @@ def _require_source(module: str, folder: Path, asked: str) -> None:
     """Refuses a neighbour that is there in compiled form only."""
     stem = folder.joinpath(*module.split("."))
     for suffix in _COMPILED:
-        if (file := stem.with_name(stem.name + suffix)).exists():
+        if os.path.exists(file := stem.with_name(stem.name + suffix)):
             raise InputError(
                 f"{asked} imports {module}, and {shown(file)} is compiled: give its source, since a run holds nothing "
                 "else, or install it as a package"

@@ -53,7 +53,12 @@ def test_a_grid_survives_the_loss_of_a_node(cluster, tmp_path, capfd):
     grid = threading.Thread(target=lambda: ended.append(Grid(tmp_path, 40_000, workers).train(CELLS, "ray")))
     grid.start()
     folders = [tmp_path / "ray" / cell.name(0.1) for cell in CELLS]
-    _wait(lambda: all((path / "checkpoint.pt").exists() and len(read_metrics(path)) > 6 for path in folders))
+    _wait(
+        lambda: all(
+            (path / "checkpoint.pt").exists() and len((path / "metrics.csv").read_text().splitlines()) > 7
+            for path in folders
+        )
+    )
     cluster.remove_node(cluster.second, allow_graceful=False)
     grid.join()
     ((found, failures),) = ended
