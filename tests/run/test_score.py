@@ -55,7 +55,7 @@ def test_details_are_means_over_the_datapoints_where_they_are_known(oracle):
 
 def test_ranks_put_their_datapoints_together(oracle, monkeypatch):
     own = score(oracle.model, oracle.guide, oracle.split.head(4), {"own": _Details()})
-    monkeypatch.setattr(ranks, "together", lambda part: torch.cat([part, part + 1]))
+    monkeypatch.setattr(ranks, "all_rows", lambda part: torch.cat([part, part + 1]))
     whole = own.gathered()
     assert torch.equal(whole.bound.values, torch.cat([own.bound.values, own.bound.values + 1]))
     assert whole.marginals["own"].log_px.tolist() == [0, 1, 2, 3, 1, 2, 3, 4]
