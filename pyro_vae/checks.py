@@ -187,7 +187,7 @@ def _outside(part: nn.Module | None, name: str) -> str:
     """What to say of a site that lies in no plate of the datapoints."""
     if isinstance(part, AutoGuide):
         return f"site '{name}' of {_name(part)} lies in no plate of the datapoints: {_AUTO}"
-    if any(getattr(module, "_pyro_samples", None) for module in (part.modules() if part is not None else ())):
+    if _has_random_weights(part):
         return (
             f"site '{name}' of {_name(part)} is a PyroSample, a weight that is random: make it an nn.Parameter, and "
             "train by --inference full_vb, which makes all weights random"
@@ -387,7 +387,15 @@ def _running(part: nn.Module, x: Tensor) -> Iterator[None]:
         outside = _SHAPE.search(str(error))
         if outside:
             raise InputError(f"site '{outside[1]}' of {_name(part)} {_MEND}: {_reason(error)}") from error
-        raise InputError(f"{_name(part)} cannot be run on data of shape {tuple(x.shape)}: {_reason(error)}") from error
+        mend = ". Its PyroSample weights are random: make them nn.Parameters, and train by --inference full_vb"
+        raise InputError(
+            f"{_name(part)} cannot be run on data of shape {tuple(x.shape)}: {_reason(error)}"
+            f"{mend if _has_random_weights(part) else ''}"
+        ) from error
+
+
+def _has_random_weights(part: nn.Module | None) -> bool:
+    return part is not None and any(getattr(module, "_pyro_samples", None) for module in part.modules())
 
 
 def _name(part: nn.Module | None) -> str:

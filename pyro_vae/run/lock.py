@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from pyro_vae.errors import InputError
 
@@ -28,7 +28,8 @@ def locked(folder: Path) -> Iterator[None]:
         InputError: If another process trains in it, or it cannot be written.
     """
     # The file stays, since removing it would race with whoever opens it, and a link in its place is not followed.
-    lock = FileLock(folder / ".lock", timeout=0, preserve_lock_file=True)
+    stays = not issubclass(FileLock, SoftFileLock)  # where the system has no locks, the file itself is one
+    lock = FileLock(folder / ".lock", timeout=0, preserve_lock_file=stays)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
