@@ -187,6 +187,11 @@ def _outside(part: nn.Module | None, name: str) -> str:
     """What to say of a site that lies in no plate of the datapoints."""
     if isinstance(part, AutoGuide):
         return f"site '{name}' of {_name(part)} lies in no plate of the datapoints: {_AUTO}"
+    if isinstance(part, AutoGuide):
+        return (
+            f"site '{name}' of {_name(part)} is one density of all rows of a minibatch, but minibatches differ: an "
+            "autoguide has parameters for each row: write a guide that computes them from x"
+        )
     if _has_random_weights(part):
         return (
             f"site '{name}' of {_name(part)} is a PyroSample, a weight that is random: make it an nn.Parameter, and "
