@@ -16,7 +16,7 @@ class MinibatchLearner:
 
     Attributes:
         data: The training data.
-        update: The update; its loss takes the values to draw from, is a sum over this rank's share, and comes with
+        update: The update; its loss takes what `Split.feed` returns, is a sum over this rank's share, and comes with
             `loss` below.
         batch: The number of datapoints in a minibatch.
         rows: How many of them are this rank's.
@@ -45,7 +45,7 @@ class MinibatchLearner:
         Returns:
             Its cost in datapoint evaluations, the size of the minibatch.
         """
-        _, self.loss = self.update(self.data.values)
+        _, self.loss = self.update(self.data.feed(ranks.share(self.batch)))
         return self.batch
 
     def state_dict(self) -> dict[str, Any]:

@@ -56,8 +56,6 @@ class MCEM:
     weighs_terms = False
     """Chains draw from p(z|x), and weights on terms would make another density of it: each term counts once."""
     untraced = ("next",)
-
-    untraced = ("next",)
     """It changes from step to step, and neither the loss nor the potential reads it."""
 
     def __init__(
@@ -119,11 +117,11 @@ class MCEM:
         Returns:
             Its cost in datapoint evaluations, 15 N with the paper's numbers.
         """
-        chunks = []
+        chunks, host = [], self.data.values.device
         for rows in self._chunks(self.block):
             here = self._here(rows)
             part = rows[here] // ranks.count()
-            chunks.append((part, here, self.data.read(self.data.values[part])))
+            chunks.append((part, here, self.data.read(self.data.values[part.to(host)])))
         self.next = (self.next + self.block) % self.data.total
         self._expectation(chunks)
         for _ in range(self.updates):

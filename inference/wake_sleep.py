@@ -105,7 +105,7 @@ class WakeSleep:
         Returns:
             Their cost in datapoint evaluations, the size of the minibatch.
         """
-        _, self.loss, *recognised = self.wake(self.data.values)
+        _, self.loss, *recognised = self.wake(self.data.feed(self.rows))
         self.sleep(*recognised)
         return self.batch
 
@@ -125,10 +125,13 @@ class WakeSleep:
 
     def _sleep(self, x: Tensor, weights: Tensor, *recognised: Tensor) -> tuple[Tensor]:
         """The guide's loss on dreams of the model as it is now, and on what was recognised."""
+        beside = x[:, self.data.features :]  # a dream has the label and the covariates of a datapoint
+        given = {"beside": beside} if self.data.beside else {}
         with torch.no_grad():
-            dream = sample_sites(poutine.trace(self.model).get_trace(None, size=self.rows))
+            dream = sample_sites(poutine.trace(self.model).get_trace(None, size=self.rows, **given))
+        seen = torch.cat((dream["x"]["value"], beside), dim=1) if given else dream["x"]["value"]
         dreamt = [dream[name]["value"] for name in self.latent]
-        loss = (self.insomnia - 1) * self._log_q(dream["x"]["value"], dreamt).sum()
+        loss = (self.insomnia - 1) * self._log_q(seen, dreamt).sum()
         if self.insomnia:
             with particle_plate(self.particles):
                 loss = loss - self.insomnia * self.data.weight * (weights * self._log_q(x, recognised)).sum()

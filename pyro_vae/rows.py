@@ -137,8 +137,8 @@ class _Rows(nn.Module):
             return named
         if beside.shape[-1] != self.layout.beside:
             raise InputError(
-                "a datapoint that the model has dreamt has no label and no covariates, and the guide asks for them: "
-                "train it by aevb"
+                "datapoints without their label and covariates are given to a part that asks for them: draw them by "
+                "model(None, size=n, beside=...), and put these columns beside their cells"
             )
         if self.asked["label"] and self.layout.label:
             named["label"] = beside[..., 0].long()
@@ -158,14 +158,20 @@ class ModelOfRows(_Rows):
         layout: What the columns of a row are.
     """
 
-    def forward(self, x: Tensor | None = None, size: int | None = None) -> Any:
-        """Runs the model on rows, or generates datapoints with labels and covariates of others, drawn at random."""
+    def forward(self, x: Tensor | None = None, size: int | None = None, beside: Tensor | None = None) -> Any:
+        """Runs the model on rows, or generates datapoints.
+
+        Arguments:
+            x: The rows.
+            size: The number of datapoints to generate where there are none.
+            beside: Their labels and covariates, with shape `(size, beside)`; those of training datapoints, drawn at
+                random, if omitted.
+        """
         if x is None:
-            beside = self.examples
+            if beside is None and self.examples is not None:
+                beside = self.examples[torch.randint(len(self.examples), (size or 1,), device=self.examples.device)]
             if beside is None and self.layout.beside:
                 raise InputError("datapoints with labels or covariates are generated from those of the training data")
-            if beside is not None:
-                beside = beside[torch.randint(len(beside), (size or 1,), device=beside.device)]
             with _OwnUnits(None, None, True, self):
                 return self.part(None, size=size, **self._named(beside, None))
         cells, mask, named = self._taken(x)

@@ -4,6 +4,7 @@ __all__ = ["h5ad_source"]
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def h5ad_source(path: Path, beside: Sequence[str] = ()) -> Source:
     with refusing(f"{where} cannot be read by anndata"):
         require_file(path)
         found = checksum(path)
-        cells = read_h5ad(path)
+        cells: Any = read_h5ad(path)
         values = cells.X.toarray() if hasattr(cells.X, "toarray") else np.asarray(cells.X)
     for name in beside:
         if name not in cells.obs:

@@ -93,7 +93,7 @@ def fit(
     cycles = 0
     losses = torch.zeros_like(learner.loss)  # their sum since the last look, which hides none of them
     replay: Replay | None = None
-    recordable = learner.data.device.type == "cuda"
+    recordable = learner.data.device.type == "cuda" and learner.data.resident  # a record draws no minibatch on the host
     while due:
         started = perf_counter()
         if recordable and getattr(learner, "settled", False):

@@ -14,32 +14,16 @@ from torch import nn
 from pyro_vae import ranks
 from pyro_vae.checks import check_prior
 from pyro_vae.data.adapt import adapted
-from pyro_vae.data.dataset import Dataset, in_memory, load_data
+from pyro_vae.data.dataset import Dataset, in_memory
+from pyro_vae.data.loading import load_data
 from pyro_vae.data.schema import without_data
 from pyro_vae.errors import InputError
 from pyro_vae.run import parts
 from pyro_vae.run.fit import Learner
 from pyro_vae.run.record import used_data_dir
-from pyro_vae.run.settings import Settings
+from pyro_vae.run.settings import OF_DATA, Settings
 from pyro_vae.run.trust import located
 from pyro_vae.traced import worth_compiling
-
-# The settings that go to `load_data` as they are.
-_OF_DATA = (
-    "columns",
-    "drop",
-    "kinds",
-    "label",
-    "covariates",
-    "group",
-    "split_column",
-    "test",
-    "test_share",
-    "stratify",
-    "scale",
-    "channels",
-    "resize",
-)
 
 
 class Parts(NamedTuple):
@@ -160,12 +144,9 @@ def _dataset(settings: Settings, device: torch.device, record: Mapping[str, Any]
         else:
             data = load_data(
                 settings.data if given is None else given,
-                binarize=settings.binarize,
-                divisor=settings.divisor,
-                train_size=settings.train_size,
                 device=device,
                 folder=used_data_dir(settings, record),
-                **{name: getattr(settings, name) for name in _OF_DATA},
+                **{name: getattr(settings, name) for name in OF_DATA},
             )
         if not record or data.checksum == record["data"]["checksum"]:
             return data
@@ -199,7 +180,7 @@ def _pair(settings: Settings, found: Parts, dataset: Dataset, device: torch.devi
         shared = _taken(settings, part, "hidden")
         shared |= {name: value for name, value in dataset.offers.items() if parts.takes(part, name)}
         if kind == "model":
-            shared |= _prior(settings, found, dataset.features, built.get("guide"))
+            shared |= _prior(settings, found, dataset, built.get("guide"))
         own = settings.set.get(kind, {})
         module = parts.build(kind, part, dataset.features, settings.latent, own=own, **shared)
         if not isinstance(module, nn.Module):
@@ -208,8 +189,8 @@ def _pair(settings: Settings, found: Parts, dataset: Dataset, device: torch.devi
     return built
 
 
-def _prior(settings: Settings, found: Parts, features: int, guide: nn.Module | None) -> dict[str, nn.Module]:
-    """Builds the prior where the model takes one, with the number of features and the guide where it takes them."""
+def _prior(settings: Settings, found: Parts, dataset: Dataset, guide: nn.Module | None) -> dict[str, nn.Module]:
+    """Builds the prior where the model takes one, with what it takes of the features, their span and the guide."""
     own = settings.set.get("prior", {})
     if "prior" not in _taken(settings, found.model, "prior"):
         for name in own:
@@ -220,7 +201,7 @@ def _prior(settings: Settings, found: Parts, features: int, guide: nn.Module | N
             f"--prior {settings.prior} is made of a guide's posteriors, and {settings.inference} has no guide: "
             "choose another"
         )
-    offered = {"features": features, "guide": guide}
+    offered = {"features": dataset.features, "span": dataset.span, "guide": guide}
     shared = {name: value for name, value in offered.items() if parts.takes(found.prior, name)}
     prior: nn.Module = parts.build("prior", found.prior, settings.latent, own=own, **shared)
     check_prior(prior, f"--prior {settings.prior}", settings.latent)

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from pyro_vae.data.dataset import Dataset, more_of
+from pyro_vae.data.dataset import Dataset
+from pyro_vae.data.loading import more_of
 from pyro_vae.device import resolve, seeded
 from pyro_vae.run import folder
 from pyro_vae.run.prepared import Prepared, prepare

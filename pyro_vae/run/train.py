@@ -157,6 +157,7 @@ def _restored(run: Run, learner: Learner) -> Clock:
             module.load_state_dict(state[part])
             python_state.write(module, state.get("python", {}).get(part, ()))
         learner.load_state_dict(state["learner"])
+        run.dataset.train.go_on(int(state.get("fed", 0)))
         run.metrics.extend([int(samples), *map(float, values)] for samples, *values in state["metrics"])
         clock = Clock(int(state["clock"]["samples"]), float(state["clock"]["seconds"]))
         if "host_generators" in state:  # older checkpoints hold torch's only

@@ -128,6 +128,7 @@ class Training:
         state: dict[str, Any] = {part: module.state_dict() for part, module in modules.items()}
         state |= {"learner": self.learner.state_dict(), "clock": asdict(self.clock), "metrics": self.run.metrics}
         state["host_generators"] = host_generators()
+        state["fed"] = self.run.dataset.train.fed
         state["python"] = {part: python_state.read(module) for part, module in modules.items()}
         state["unsaved"] = self.watch.unsaved()
         if ranks.rank() == 0:
