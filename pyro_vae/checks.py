@@ -43,6 +43,10 @@ Sites = Mapping[str, Site]
 _MEND = "must be sampled inside pyro.plate('data', n, dim=-1), with its other dimensions made events by .to_event(1)"
 # What torch, Python and Pyro say of mistakes that are often made, and what mends them.
 _MENDS = {
+    "within the support (Boolean()) of the distribution Bernoulli": (
+        "grey values are no 0 and 1: give --binarize threshold, or score them as the paper does, by "
+        "dist.Bernoulli(logits=..., validate_args=False)"
+    ),
     "object is not callable": (
         "take distributions from pyro.distributions, torch's own cannot be sampled by Pyro, and zuko's are wrapped by "
         "pyro.contrib.zuko.ZukoToPyro"

@@ -18,6 +18,7 @@ import numpy as np
 import pyro
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
@@ -32,6 +33,7 @@ from pyro_vae.analysis.posterior import (
 )
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError, RunError, reason, require_whole
+from pyro_vae.rows import there
 from pyro_vae.run.folder import replace_file
 from pyro_vae.sites import (
     Site,
@@ -88,7 +90,7 @@ def to_arviz(
     - `posterior_predictive`, `prior`, `prior_predictive`: draws for datapoints of the same number; `prior` holds the
       latent and the deterministic sites.
     - `posterior_predictive_mean`: the posterior mean of :math:`E[x | z]`, where the likelihood has a mean.
-    - `observed_data`: the observed sites.
+    - `observed_data`: the observed sites, not-a-number where a cell is missing.
 
     Dimensions of a site's event are called `SITE_dim_0` and so on; those of an image are `row` and `column`. Variables
     that have units name them by the attribute `units`. `pyro.factor` counts in `lp`, and is no site of any group.
@@ -141,7 +143,7 @@ def to_arviz(
             groups["posterior_predictive"], means = predict(model, x, thinned)
             z, made, groups["prior_predictive"] = predict_prior(model, x, chains * len(kept))
             groups["prior"] = z | made
-    data = {name: site["value"].cpu().numpy() for name, site in observed.items()}
+    data = {name: _observed_values(site) for name, site in observed.items()}
     size = math.prod(image_shape) if image_shape else 0
     images = {name: image_shape for name, site in observed.items() if site["fn"].event_shape == (size,)}
     datasets = {
@@ -263,6 +265,13 @@ def _sites(model: Callable[..., Any], guide: Callable[..., Any] | None, x: Tenso
             "inside, with .to_event for their other dimensions"
         )
     return observed, [] if guide is None else point_sites(found[1])
+
+
+def _observed_values(site: Site) -> NDArray[Any]:
+    """The data of a site, not-a-number where a cell is missing."""
+    mask = there(site["fn"])
+    value = site["value"] if mask is None else torch.where(mask, site["value"], math.nan)
+    return value.cpu().numpy()
 
 
 def _densities_from(state: Tensor, model: Callable[..., Any], guide: Any, x: Tensor) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 __all__ = ["h5ad_source"]
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ def h5ad_source(path: Path, beside: Sequence[str] = ()) -> Source:
     except ImportError as error:
         raise InputError(f"--data {path} needs anndata: pip install anndata, or save X as .npy or .csv") from error
     where = f"--data {path}"
-    with refusing(f"{where} cannot be read by anndata"):
+    with refusing(f"{where} cannot be read by anndata"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # anndata's, about its own use of pandas
         require_file(path)
         found = checksum(path)
         cells: Any = read_h5ad(path)

@@ -223,14 +223,15 @@ def _numbers(
     splits: list[Split] = [kind(torch.from_numpy(np.ascontiguousarray(part.values)), divisor) for part in parts]
     splits = [binarized(split, binarize, where) for split in splits]
     if by := reading["label"] or source.label:
-        classes, codes = numbered([part.beside[by] for part in parts], by, where, classes)
-        if source.classes and by == source.label and [*classes] == [str(n) for n in range(len(source.classes))]:
-            classes = source.classes
+        numbers = tuple(map(str, range(len(source.classes or ()))))  # which a file has, and their names are elsewhere
+        known = numbers if numbers and classes == source.classes else classes
+        found, codes = numbered([part.beside[by] for part in parts], by, where, known)
+        classes = source.classes if numbers and found == numbers and by == source.label else found
         splits = [replace(s, labels=torch.from_numpy(c)) for s, c in zip(splits, codes, strict=True)]
     if reading["covariates"]:
         asked = [dict(part.beside) for part in parts]
-        found, named = covariate_columns(asked, reading["covariates"], where, levels)
-        splits = [replace(s, covariates=torch.from_numpy(c)) for s, c in zip(splits, found, strict=True)]
+        columns, named = covariate_columns(asked, reading["covariates"], where, levels)
+        splits = [replace(s, covariates=torch.from_numpy(c)) for s, c in zip(splits, columns, strict=True)]
         levels = {**levels, **named}
     return splits, classes or (), {**source.levels, **levels}
 

@@ -76,7 +76,8 @@ def span(train: Split, scaled: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Te
     low, high = torch.where(low <= high, low, 0.0), torch.where(low <= high, high, 0.0)
     if scaled is not None:
         low, high = ((end - scaled[0]) / scaled[1] for end in (low, high))
-    return None if bool((low >= 0).all() and (high <= 1).all()) else (low.float(), high.float())
+    rounding = 1e-6
+    return None if bool((low >= -rounding).all() and (high <= 1 + rounding).all()) else (low.float(), high.float())
 
 
 def _observed(split: Split, image: bool) -> Iterator[tuple[Tensor, Tensor]]:
