@@ -18,6 +18,7 @@ from pyro_vae.calls import check_draws, check_particles, check_rows, check_score
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError
 from pyro_vae.log_joint import bijection_to
+from pyro_vae.programs import check_generation
 from pyro_vae.python_state import Watch
 from pyro_vae.sites import (
     Site,
@@ -73,6 +74,7 @@ def check_pair(model: nn.Module, guide: nn.Module | None, x: Tensor) -> Sites:
         _check_parameters(modules, owned, (p_trace, q_trace))
         with running(model, x):
             model(None, size=2)
+        check_generation(model, x)
         for part in modules:
             check_draws(part, x)
         check_rows(model, guide, x)
