@@ -117,6 +117,7 @@ class AEVB(MinibatchLearner):
             return super().step()
         with isolated(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Encountered NaN")  # what is not finite ends a run, with its name
+            warnings.filterwarnings("ignore", ".*was not registered in the param store")  # it is not to learn
             loss = self.svi.step(self.data.minibatch(self.rows))
         total = sum(loss) if isinstance(loss, tuple) else loss  # Pyro's reweighted wake-sleep has two
         self.loss = torch.tensor(total / self.rows, device=self.data.device)

@@ -17,6 +17,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from pyro_vae.errors import InputError
+from pyro_vae.programs import signature
 from pyro_vae.rescaled import Rescaled
 
 
@@ -52,12 +53,12 @@ class Layout:
 
 def asks_for(part: nn.Module, name: str) -> bool:
     """Whether a module takes an argument of this name when it is called."""
-    return name in inspect.signature(part.forward).parameters
+    return name in signature(part).parameters
 
 
 def required(part: nn.Module, name: str) -> bool:
     """Whether it cannot be called without it."""
-    return inspect.signature(part.forward).parameters[name].default is inspect.Parameter.empty
+    return signature(part).parameters[name].default is inspect.Parameter.empty
 
 
 def observed(distribution: Any, mask: Tensor | None) -> Any:

@@ -22,6 +22,7 @@ ARGUMENTS = {
     "quickstart.py": ["2000"],
     "swap_likelihood.py": ["300"],
     "swap_prior.py": ["300"],
+    "tutorial_vae.py": ["1000"],
 }
 
 

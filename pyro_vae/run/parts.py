@@ -1,6 +1,17 @@
 """The shelves: finds a part by its name or by the path of a user's file, and builds it."""
 
-__all__ = ["build", "find", "is_file", "names", "split_spec", "takes"]
+__all__ = [
+    "arguments",
+    "build",
+    "find",
+    "is_file",
+    "is_pair",
+    "is_program",
+    "names",
+    "own_guide",
+    "split_spec",
+    "takes",
+]
 
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -22,6 +33,7 @@ _SHELVES = {
     "marginal": "pyro_vae.inference",
 }
 # What the class of a part must have; algorithms and estimators share a shelf, and this tells them apart.
+_PROGRAMS = ("model", "guide")  # what may be a Pyro program, and the methods of a class that makes a pair
 _METHODS = {
     "model": "forward",
     "prior": "forward",
@@ -60,7 +72,7 @@ def _files(kind: str) -> list[str]:
 
 
 def _on_shelf(kind: str, name: str) -> Any:
-    return _part(import_module(f"{_SHELVES[kind]}.{name}"), name)
+    return _part(import_module(f"{_SHELVES[kind]}.{name}"), name, kind)
 
 
 def is_file(spec: str) -> bool:
@@ -77,7 +89,7 @@ def split_spec(spec: str) -> tuple[Path, str]:
 
 
 def find(kind: str, spec: str) -> Any:
-    """Finds a part: what it is built by, a class.
+    """Finds a part: what it is built by, a class; or a Pyro program, see `is_program`.
 
     Arguments:
         kind: One of those of `names`.
@@ -90,7 +102,7 @@ def find(kind: str, spec: str) -> Any:
         path, name = split_spec(spec)
         module = load(path, f"--{kind}")
         with guarded(f"--{kind} {spec} cannot be used"):
-            part = _part(module, str(path), name)
+            part = _part(module, str(path), kind, name)
             _require_kind(kind, spec, part)
         return part
     if kind == "elbo" and spec in (known := _estimators()):
@@ -101,13 +113,39 @@ def find(kind: str, spec: str) -> Any:
     return part
 
 
-def _part(module: ModuleType, where: str, name: str = "") -> Any:
-    """The part of a file: its one public class, or the one that is named."""
+def is_pair(part: Any) -> bool:
+    """Whether a class makes a model and its guide, as its methods `model` and `guide`."""
+    return isinstance(part, type) and all(isinstance(getattr(part, kind, None), FunctionType) for kind in _PROGRAMS)
+
+
+def is_program(part: Any) -> bool:
+    """Whether a part is a Pyro program: a function or another object that is called with data, or a pair of them."""
+    return is_pair(part) or not isinstance(part, type)
+
+
+def own_guide(spec: str) -> str | None:
+    """The guide that comes with a model, None where there is none: that of a pair, or the function beside it.
+
+    Arguments:
+        spec: What the model is given as.
+    """
+    if not is_file(spec) or not is_program(part := find("model", spec)):
+        return None
+    path, _ = split_spec(spec)
+    beside = vars(load(path, "--model")).get("guide")
+    return spec if is_pair(part) else f"{path}:guide" if isinstance(beside, FunctionType) else None
+
+
+def _part(module: ModuleType, where: str, kind: str, name: str = "") -> Any:
+    """The part of a file: its one public class, or the one that is named; a program by its name or its kind's."""
     found = _classes(module, where)
     if name in found:
         return found[name]
+    program = vars(module).get(name or kind) if kind in _PROGRAMS and (name or not found) else None
+    if callable(program) and not isinstance(program, type):
+        return program
     if name and isinstance(vars(module).get(name), FunctionType):
-        raise InputError(f"{where}:{name} is a function: write a class of torch.nn.Module with it as its forward")
+        raise InputError(f"{where}:{name} is a function, and a {kind} is a class: write one")
     if not found:
         raise InputError(f"{where} has no public class: write one")
     if name:
@@ -140,13 +178,8 @@ def _classes(module: ModuleType, where: str) -> dict[str, Any]:
 
 def _require_kind(kind: str, spec: str, part: Any) -> None:
     method = _METHODS[kind]
-    if not hasattr(part, method):
+    if not hasattr(part, method) and not is_program(part):
         name = part.__name__
-        if kind in ("model", "guide") and hasattr(part, "model") and hasattr(part, "guide"):
-            raise InputError(
-                f"--{kind} {spec} is a class with the methods model and guide: write a class of torch.nn.Module for "
-                "each of them, with the method forward"
-            )
         raise InputError(f"--{kind} {spec} is no {kind}: give its class {name} a method {method}")
     # The engine asks a part for attributes that it need not have.
     if hasattr(part, "_an_attribute_that_no_part_has"):
@@ -174,17 +207,26 @@ def build(kind: str, part: Callable[..., Any], *given: Any, own: Mapping[str, An
         InputError: If the class does not take an argument of the user's, or one is not what its annotation says (see
             `pyro_vae.run.arguments`), or it cannot be built from them.
     """
+    with guarded(f"{kind} {part.__name__} cannot be built"):
+        named = arguments(kind, part, *given, own=own, **shared)
+        built = part(*given, **named)
+        if isinstance(part, type) and not isinstance(built, part):
+            raise InputError(
+                f"{kind} {part.__name__} cannot be built: its constructor returns a {type(built).__name__}"
+            )
+    return built
+
+
+def arguments(
+    kind: str, part: Callable[..., Any], *given: Any, own: Mapping[str, Any] | None = None, **shared: Any
+) -> dict[str, Any]:
+    """Returns the arguments by name that a part is built with, checked; see `build`."""
     own = own or {}
-    name = part.__name__
+    name = getattr(part, "__name__", type(part).__name__)
     for key in own:
         if not takes(part, key):
             options = ", ".join([*parameters(part)][len(given) :]) or "none"
             raise InputError(f"--set {kind}.{key} is unknown: {name} takes {options}")
         if key in [*parameters(part)][: len(given)]:
             raise InputError(f"--set {kind}.{key} is not possible: the run itself gives it to {name}, leave it out")
-    with guarded(f"{kind} {name} cannot be built"):
-        named = checked(part, given, {**shared, **own}, {key: f"--set {kind}.{key}" for key in own})
-        built = part(*given, **named)
-        if isinstance(part, type) and not isinstance(built, part):
-            raise InputError(f"{kind} {name} cannot be built: its constructor returns a {type(built).__name__}")
-    return built
+    return checked(part, given, {**shared, **own}, {key: f"--set {kind}.{key}" for key in own})

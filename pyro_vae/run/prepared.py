@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_vae import ranks
+from pyro_vae.adopted import Adopted
 from pyro_vae.checks import check_prior
 from pyro_vae.data.adapt import adapted
 from pyro_vae.data.dataset import Dataset, in_memory
 from pyro_vae.data.loading import load_data
 from pyro_vae.data.schema import without_data
 from pyro_vae.errors import InputError
+from pyro_vae.programs import Program, bind, create
 from pyro_vae.run import parts
+from pyro_vae.run.arguments import parameters
 from pyro_vae.run.fit import Learner
 from pyro_vae.run.record import used_data_dir
 from pyro_vae.run.settings import OF_DATA, Settings
@@ -129,6 +132,7 @@ def prepare(
     dataset = _dataset(settings, device, record, given)
     built = _pair(settings, found, dataset, device)
     model, guide, dataset = adapted(built["model"], built.get("guide"), dataset)
+    bind(model, guide, _some_rows(dataset, settings.batch))
     if hasattr(found.inference, "wraps_model"):
         model = found.inference.wraps_model(model).to(device)
     return Prepared(settings, found, dataset, model, guide)
@@ -175,8 +179,12 @@ def _pair(settings: Settings, found: Parts, dataset: Dataset, device: torch.devi
     kinds = ["model", "guide"] if found.uses_guide else ["model"]
     if parts.takes(found.prior, "guide"):
         kinds.reverse()  # elsewhere the order stays, and so do the numbers that a seed gives them
+    adopted, pairs = Adopted(), dict[type[Any], Any]()
     for kind in kinds:
         part = getattr(found, kind)
+        if parts.is_program(part):
+            built[kind] = _program(kind, part, settings, dataset, adopted, pairs).to(device)
+            continue
         shared = _taken(settings, part, "hidden")
         shared |= {name: value for name, value in dataset.offers.items() if parts.takes(part, name)}
         if kind == "model":
@@ -187,6 +195,45 @@ def _pair(settings: Settings, found: Parts, dataset: Dataset, device: torch.devi
             raise InputError(f"--{kind} {part.__name__} is no torch.nn.Module: make it one")
         built[kind] = module.to(device)
     return built
+
+
+def _program(
+    kind: str, part: Any, settings: Settings, dataset: Dataset, adopted: Adopted, pairs: dict[type[Any], Any]
+) -> Program:
+    """Builds a Pyro program. A class that makes a pair is built once, for both; a function is given what it takes."""
+    own = settings.set.get(kind, {})
+    offers = {"features": dataset.features, **dataset.offers}
+    if not parts.is_pair(part):
+        shared = {name: value for name, value in offers.items() if name != "covariates" and parts.takes(part, name)}
+        shared |= _own_settings(settings, part)
+        return create(part, adopted, **parts.arguments(kind, part, None, own=own, **shared))
+    if part in pairs:
+        for key in own:
+            raise InputError(f"--set {kind}.{key} is one of a pair: give --set model.{key}")
+    else:
+        shared = {name: value for name, value in offers.items() if parts.takes(part, name)}
+        shared |= _own_settings(settings, part)
+        for name, parameter in parameters(part).items():
+            varies = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if parameter.default is parameter.empty and not varies and name not in {**shared, **own}:
+                raise InputError(
+                    f"{kind} {part.__name__} takes {name}, which has no default: --set {kind}.{name}=VALUE"
+                )
+        pairs[part] = parts.build(kind, part, own=own, **shared)
+        if isinstance(pairs[part], nn.Module):
+            adopted.keep(part.__name__, pairs[part])
+    return create(getattr(pairs[part], kind), adopted)
+
+
+def _own_settings(settings: Settings, part: Any) -> dict[str, Any]:
+    return _taken(settings, part, "hidden", "latent")
+
+
+def _some_rows(dataset: Dataset, size: int) -> Tensor:
+    """The first rows of the training data, and others of their shape where there are no data."""
+    if len(dataset.train):
+        return dataset.train.first(size)
+    return torch.rand(2, dataset.train.values.shape[1], device=dataset.train.device)
 
 
 def _prior(settings: Settings, found: Parts, dataset: Dataset, guide: nn.Module | None) -> dict[str, nn.Module]:

@@ -3,6 +3,7 @@
 __all__ = ["train"]
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from pyro_vae.checks import weighted_terms
 from pyro_vae.data.dataset import name_of
 from pyro_vae.device import resolve, seeded, set_host_generators
 from pyro_vae.errors import InputError
-from pyro_vae.run import folder, record
+from pyro_vae.run import folder, parts, record
 from pyro_vae.run.fit import Clock, Learner
 from pyro_vae.run.lock import locked
 from pyro_vae.run.prepared import prepare
@@ -107,6 +108,8 @@ def train(
 
 def _new(out: str | Path | None, overwrite: bool, given: dict[str, Any]) -> _Start:
     settings = Settings.of(given)
+    if "guide" not in given and (own := parts.own_guide(settings.model)):
+        settings = replace(settings, guide=own)
     path = Path(out) if out is not None else record.default_path(settings)
     files = contents(settings)
     folder.require_free(path, overwrite)
