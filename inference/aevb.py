@@ -13,8 +13,9 @@ __all__ = ["AEVB"]
 
 import functools
 import logging
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import pyro
@@ -29,6 +30,8 @@ from pyro_vae.elbo import ImportanceWeightedELBO
 from pyro_vae.elbo import elbo as bound_of
 from pyro_vae.errors import Count, InputError, Range, require_one_of
 from pyro_vae.inference.base import MinibatchLearner
+from pyro_vae.kl_warmup import KLWarmup
+from pyro_vae.schedules import step_sizes
 from pyro_vae.sites import evaluation_mode, isolated
 from pyro_vae.split import Split
 from pyro_vae.update import Update
@@ -53,6 +56,11 @@ class AEVB(MinibatchLearner):
         objective: `elbo` is the paper's, `iwae` the short word for `ImportanceWeightedELBO`, which is tighter with more
             particles, but rewards a q that covers the posterior more than one that resembles it.
         weight_prior: The standard deviation of the prior on the weights; `inf` is no prior.
+        kl_warmup: The datapoint evaluations over which the terms of the latent variables come to count once, from 0 on;
+            see `pyro_vae.kl_warmup`.
+        schedule: A class of `torch.optim.lr_scheduler` that the step size follows, by name; see `pyro_vae.schedules`.
+        schedule_options: Its arguments.
+        samples: The budget in datapoint evaluations, which a schedule is laid out over.
         compile: Whether the update is traced and compiled.
 
     Attributes:
@@ -78,9 +86,14 @@ class AEVB(MinibatchLearner):
         particles: Count = 1,
         objective: Literal["elbo", "iwae"] = "elbo",
         weight_prior: Annotated[float, Range(above=0, finite=False)] = 1.0,
+        kl_warmup: Annotated[float, Range(above=0)] | None = None,
+        schedule: str | None = None,
+        schedule_options: Mapping[str, Any] | None = None,
+        samples: int | None = None,
         compile: bool = False,
     ) -> None:
         self.model, self.guide, self.data = model, guide, data
+        self.warmup_of_kl = KLWarmup(kl_warmup, data.device)
         self.batch, self.particles = batch, particles
         self.rows = ranks.share(batch)
         sites = check_pair(model, guide, data.first(self.rows))
@@ -95,13 +108,14 @@ class AEVB(MinibatchLearner):
         self.elbo: Any = _built(estimator, particles)
         self.update = Update(
             self._loss,
-            (model, guide),
+            (model, guide, self.warmup_of_kl),
             (model, guide),
             optimizer=optimizer,
             step_size=step_size,
             share=batch / data.total,
             weight_prior=weight_prior,
             compile=compile and _is_differentiable(self.elbo),
+            schedule=step_sizes(schedule, schedule_options, samples and math.ceil(samples / batch)),
         )
         self.svi = SVI(self._model, self._guide, self.update.for_svi(), loss=self.elbo)
         self.loss = torch.zeros((), device=data.device)
@@ -118,7 +132,8 @@ class AEVB(MinibatchLearner):
         with isolated(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Encountered NaN")  # what is not finite ends a run, with its name
             warnings.filterwarnings("ignore", ".*was not registered in the param store")  # it is not to learn
-            loss = self.svi.step(self.data.minibatch(self.rows))
+            with self.warmup_of_kl.during(self.batch):
+                loss = self.svi.step(self.data.minibatch(self.rows))
         total = sum(loss) if isinstance(loss, tuple) else loss  # Pyro's reweighted wake-sleep has two
         self.loss = torch.tensor(total / self.rows, device=self.data.device)
         return self.batch
@@ -136,7 +151,8 @@ class AEVB(MinibatchLearner):
     def _loss(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The negative objective in nats, summed over a minibatch and per datapoint."""
         x = self.data.minibatch(self.rows, values)
-        loss = self.elbo.differentiable_loss(self.model, self.guide, x) * self.data.weight
+        with self.warmup_of_kl.during(self.batch):
+            loss = self.elbo.differentiable_loss(self.model, self.guide, x) * self.data.weight
         return loss, (loss.detach() / self.rows).float()
 
 

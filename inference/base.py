@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from pyro_vae import ranks
+from pyro_vae.kl_warmup import KLWarmup
 from pyro_vae.split import Split
 from pyro_vae.update import Update
 
@@ -20,6 +21,7 @@ class MinibatchLearner:
             `loss` below.
         batch: The number of datapoints in a minibatch.
         rows: How many of them are this rank's.
+        warmup_of_kl: What weighs the terms of latent variables, None where nothing does.
         loss: The last minibatch's negative objective in nats per datapoint, a scalar on the device.
     """
 
@@ -28,6 +30,7 @@ class MinibatchLearner:
     batch: int
     rows: int
     loss: Tensor
+    warmup_of_kl: KLWarmup | None = None
 
     @property
     def settled(self) -> bool:
@@ -53,9 +56,12 @@ class MinibatchLearner:
         return {
             "update": self.update.state_dict(),
             "generators": ranks.generator_state(self.data.device),
+            **({} if self.warmup_of_kl is None else {"kl_warmup": self.warmup_of_kl.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Sets what `state_dict` returned."""
         self.update.load_state_dict(state["update"])
         ranks.set_generator_state(state["generators"], self.data.device)
+        if self.warmup_of_kl is not None and "kl_warmup" in state:  # older checkpoints have none
+            self.warmup_of_kl.load_state_dict(state["kl_warmup"])

@@ -10,7 +10,8 @@ With several particles it becomes reweighted wake-sleep (Bornschein & Bengio, 20
 
 __all__ = ["WakeSleep"]
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from pyro_vae import ranks
 from pyro_vae.checks import check_pair
 from pyro_vae.errors import Count, InputError, Range
+from pyro_vae.schedules import step_sizes
 from pyro_vae.sites import joint_log_prob, particle_plate, sample_sites
 from pyro_vae.split import Split
 from pyro_vae.update import Update
@@ -38,6 +40,9 @@ class WakeSleep:
         particles: The number of draws per datapoint in the wake phase, 1 in the paper.
         insomnia: The share of wake-phi in the guide's updates, 0 in the paper; above 0 it takes several particles.
         weight_prior: The standard deviation of the prior on the weights; `inf` is no prior.
+        schedule: A class of `torch.optim.lr_scheduler` that the step size follows, by name; see `pyro_vae.schedules`.
+        schedule_options: Its arguments.
+        samples: The budget in datapoint evaluations, which a schedule is laid out over.
         compile: Whether both phases are traced and compiled.
 
     Attributes:
@@ -65,6 +70,9 @@ class WakeSleep:
         particles: Count = 1,
         insomnia: Annotated[float, Range(0, 1)] = 0.0,
         weight_prior: Annotated[float, Range(above=0, finite=False)] = 1.0,
+        schedule: str | None = None,
+        schedule_options: Mapping[str, Any] | None = None,
+        samples: int | None = None,
         compile: bool = False,
     ) -> None:
         if not 0 <= insomnia <= 1 or (insomnia > 0 and particles == 1):
@@ -83,6 +91,7 @@ class WakeSleep:
                 share=batch / data.total,
                 weight_prior=weight_prior,
                 compile=compile,
+                schedule=step_sizes(schedule, schedule_options, samples and math.ceil(samples / batch)),
             )
             for loss, trained in ((self._wake, model), (self._sleep, guide))
         )

@@ -2,7 +2,9 @@
 
 They read a loss to return it as a number and to warn where it is not one, and some ask a tensor which way to go. While
 a function is traced, `torch_item` detaches, `warn_if_nan` and `warn_if_inf` return what they get, and Pyro and torch's
-optimisers are told that a tracer is at work.
+optimisers are told that a tracer is at work. `TraceEnum_ELBO` leaves out values that have no probability, whose number
+is read from a tensor, and looks whether the scales of enumerated sites are one: in a trace such values are 0 instead,
+and a scale that is shared is not looked at. `one_hot` does not look whether the classes are possible.
 """
 
 __all__ = ["without_host_reads"]
@@ -16,6 +18,7 @@ from typing import Any
 import pyro.infer.util
 import pyro.util
 import torch
+from pyro.infer import traceenum_elbo
 
 _local = threading.local()  # whether this thread traces
 _lock = threading.Lock()
@@ -52,6 +55,8 @@ def _replace() -> None:
         pyro.infer.util.torch_item: lambda x: x.detach() if isinstance(x, torch.Tensor) else x,
         pyro.util.warn_if_nan: lambda value, *_, **__: value,
         pyro.util.warn_if_inf: lambda value, *_, **__: value,
+        torch.nn.functional.one_hot: _one_hot,
+        traceenum_elbo._get_common_scale: _common_scale,
     }
     inner = {original: _in_tracing_threads(original, quiet) for original, quiet in replacements.items()}
     by_name = {original.__name__: original for original in replacements}
@@ -63,6 +68,7 @@ def _replace() -> None:
     # Torch asks both in many more places, where another answer would lead another way to the same numbers.
     _put(torch._C, "_get_tracing_state", _answered_yes(torch._C._get_tracing_state, "pyro."))
     _put(torch.compiler, "is_compiling", _answered_yes(torch.compiler.is_compiling, "torch.optim."))
+    _put(torch.Tensor, "masked_select", _zero_where_masked(torch.Tensor.masked_select))
 
 
 def _answered_yes(ask: Callable[[], Any], asked_by: str) -> Callable[[], Any]:
@@ -73,6 +79,26 @@ def _answered_yes(ask: Callable[[], Any], asked_by: str) -> Callable[[], Any]:
         return (asked and getattr(_local, "tracing", False)) or ask()
 
     return answer
+
+
+def _common_scale(scales: list[Any], look: Callable[..., Any] = traceenum_elbo._get_common_scale) -> Any:
+    """The scale of enumerated sites: one that they share is not looked at."""
+    return scales[0] if all(scale is scales[0] for scale in scales) else look(scales)
+
+
+def _one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
+    classes = num_classes if num_classes >= 0 else int(tensor.max()) + 1  # which is read, and so is not traced
+    return (tensor.unsqueeze(-1) == torch.arange(classes, device=tensor.device)).long()
+
+
+def _zero_where_masked(select: Callable[..., Any]) -> Callable[..., Any]:
+    """A selection that keeps the shape where Pyro makes it in a tracing thread: it sums up what it has selected."""
+
+    def selected(values: torch.Tensor, mask: torch.Tensor) -> Any:
+        asked = sys._getframe(1).f_globals.get("__name__", "") == "pyro.infer.util"
+        return values.where(mask, 0) if asked and getattr(_local, "tracing", False) else select(values, mask)
+
+    return selected
 
 
 def _in_tracing_threads(original: Callable[..., Any], quiet: Callable[..., Any]) -> Callable[..., Any]:

@@ -90,7 +90,7 @@ class Prepared(NamedTuple):
             InputError: If it does not take what it is given, or model and guide do not fit it.
         """
         settings, part, data = self.settings, self.parts.inference, self.dataset.train
-        shared = _taken(settings, part, "batch", "step_size", "optimizer", "kl", "particles")
+        shared = _taken(settings, part, "batch", "step_size", "optimizer", "kl", "particles", "samples")
         if ranks.count() > 1 and not getattr(part, "runs_on_ranks", False):
             raise InputError(f"--inference {settings.inference} runs in one process: start it without torchrun")
         if "batch" in shared and settings.batch > data.total:
