@@ -11,6 +11,7 @@ ARGUMENTS = {
     "arviz_analysis.py": ["2000", "2"],
     "benchmark.py": ["1"],
     "benchmark_hmc.py": ["20", "1"],
+    "benchmark_mapped.py": ["0.05", "2000"],
     "benchmark_ranks.py": ["1", "100"],
     "compare_baselines.py": ["300"],
     "conv_decoder.py": ["300"],
