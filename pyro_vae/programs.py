@@ -97,8 +97,6 @@ class _Sees(Messenger):
         msg["done"] = msg["stop"] = True
 
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
-        if poutine.util.site_is_subsample(msg):
-            return
         if not msg["is_observed"] or msg["infer"].get("_deterministic") or is_factor(msg):
             if msg["name"] == "x" != self.observed:
                 raise InputError(

@@ -502,7 +502,7 @@ def test_it_trains_as_by_svi(name, split, interpreted):
 @pytest.mark.parametrize("name", TABLE)
 def test_its_bound_is_pyros(name, split):
     # Each of 400 draws is the mean over 60 datapoints; the two estimates differ by their errors, 4 of them at most.
-    adopted, model, guide = bound_pair(*made(name), split)
+    _, model, guide = bound_pair(*made(name), split)
     ours = bound(model, guide, split, particles=400)
     plain = [part.eval() if isinstance(part, nn.Module) else part for part in made(name, {**TABLE, **UNWEIGHTED})]
     for part in plain:
