@@ -1,16 +1,13 @@
 """What Pyro programs learn outside of the engine's modules, made the run's own.
 
 Pyro keeps the tensors of `pyro.param` and `pyro.module` in one store of the process. A run has a module for them
-instead: its tensors are saved and resumed with it, and the traced step finds them as it finds all others. A net that
-a function finds around itself, a variable of its file for example, is copied for the run, and the copy stands in its
-place as long as the function runs: no run changes what another starts from.
+instead: its tensors are saved and resumed with it, and the traced step finds them as it finds all others.
 """
 
 __all__ = ["Adopted"]
 
-import copy
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import transform_to
 
-from pyro_vae.errors import InputError, here, reason
+from pyro_vae.errors import InputError, here
+from pyro_vae.renewal import Renewal
 
 _OF_A_NET = "$$$"  # what Pyro puts between the names of a net and of its parameter
 
@@ -33,7 +31,7 @@ class _Book:
         keys: Their names in the module that keeps them.
         constraints: Where their values lie.
         of_nets: The names of those that `pyro.module` has named, in the module that keeps the nets.
-        places: Nets with the copies that stand in their places.
+        renewal: What copies nets for the run.
         live: The names of the nets' tensors by their numbers, as long as a program runs.
         whole: The nets of which all learns, named by `pyro.module` or not.
         is_open: Whether parameters may be adopted.
@@ -43,7 +41,7 @@ class _Book:
     keys: dict[str, str] = field(default_factory=dict)
     constraints: dict[str, Any] = field(default_factory=dict)
     of_nets: dict[str, str] = field(default_factory=dict)
-    places: list[tuple[nn.Module, nn.Module]] = field(default_factory=list)
+    renewal: Renewal = field(default_factory=Renewal)
     live: dict[int, str] = field(default_factory=dict)
     whole: set[str] = field(default_factory=set)
     is_open: bool = True
@@ -63,51 +61,40 @@ class Adopted(nn.Module):
         self.params, self.nets = nn.Module(), nn.Module()
         self.book = _Book()
 
-    def keep(self, name: str, net: nn.Module) -> None:
-        """Keeps a net that is this run's alone."""
-        self.nets.add_module(_free(self.nets, name), net)
-
-    def adopt(self, found: Iterable[tuple[str, nn.Module]], whole: object = None) -> None:
-        """Keeps copies of nets, which stand in their places as long as `in_place` lasts.
-
-        Arguments:
-            found: The nets with their names.
-            whole: One of which all parameters learn.
+    def own(self, program: Any) -> Any:
+        """Returns a program anew, with nets that are this run's alone, and keeps these; see `pyro_vae.renewal`.
 
         Raises:
-            InputError: If one cannot be copied.
+            InputError: If a net cannot be copied.
         """
-        known = {id(module) for module in self.nets.modules()} | {id(net) for net, _ in self.book.places}
-        new = [(name, net) for name, net in found if id(net) not in known]
-        try:
-            copies = copy.deepcopy([net for _, net in new])  # in one go: what they share stays shared
-        except Exception as error:  # a user's net may refuse in any way
-            names = " or ".join(name for name, _ in new)
-            raise InputError(f"{names} cannot be copied for the run: {reason(error)}") from error
-        for (name, net), copied in zip(new, copies, strict=True):
-            key = _free(self.nets, name)
-            self.nets.add_module(key, copied)
-            if net is whole:
-                self.book.whole.add(f"{key}.")
-            for inner, own in zip(net.modules(), copied.modules(), strict=True):
-                if id(inner) not in known:
-                    known.add(id(inner))
-                    self.book.places.append((inner, own))
+        renewed = self.book.renewal(program, type(program).__name__)
+        while self.book.renewal.nets:
+            self.keep(*self.book.renewal.nets.pop(0), whole=renewed)
+        return renewed
+
+    def keep(self, name: str, net: nn.Module, whole: object = None) -> None:
+        """Keeps a net that is this run's alone.
+
+        Arguments:
+            name: Its name.
+            net: The net.
+            whole: A net of which all parameters learn, whether a program names them or not.
+        """
+        key = _free(self.nets, name)
+        self.book.renewal.keep(net)
+        self.nets.add_module(key, net)
+        if net is whole:
+            self.book.whole.add(f"{key}.")
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Puts the copies in the places of the nets that they were made of."""
-        book, before = self.book, self.book.live
-        book.live = {id(tensor): name for name, tensor in self.nets.named_parameters()}
-        own = [vars(net) for net, _ in book.places]
+    def asked(self) -> Iterator[None]:
+        """Lets programs ask for parameters inside the block."""
+        before = self.book.live
+        self.book.live = {id(tensor): name for name, tensor in self.nets.named_parameters()}
         try:
-            for net, copied in book.places:
-                object.__setattr__(net, "__dict__", vars(copied))
             yield
         finally:
-            for (net, _), attributes in zip(reversed(book.places), reversed(own), strict=True):
-                object.__setattr__(net, "__dict__", attributes)
-            book.live = before
+            self.book.live = before
 
     def value(self, name: str, init: Any, constraint: Any) -> Tensor:
         """Returns the value of a parameter that a program asks Pyro for, and adopts it where it is a new one.

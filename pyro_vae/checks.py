@@ -18,7 +18,7 @@ from pyro_vae.calls import check_draws, check_particles, check_rows, check_score
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError
 from pyro_vae.log_joint import bijection_to
-from pyro_vae.programs import check_generation
+from pyro_vae.programs import Program, check_generation
 from pyro_vae.python_state import Watch
 from pyro_vae.sites import (
     Site,
@@ -173,6 +173,12 @@ def _outside(part: nn.Module | None, name: str) -> str:
         return (
             f"site '{name}' of {name_of(part)} is a PyroSample, a weight that is random: make it an nn.Parameter, and "
             "train by --inference full_vb, which makes all weights random"
+        )
+    if isinstance(part, Program):
+        return (
+            f"site '{name}' of {name_of(part)} lies in no plate of the datapoints, and a latent variable of all of them "
+            "is not evaluated here: make it a pyro.param, train all weights as random by --inference full_vb, or sample "
+            "it inside pyro.plate('data', n, dim=-1) where each datapoint has one"
         )
     return f"site '{name}' of {name_of(part)} {IN_PLATE}: it lies in no plate of that name"
 

@@ -1,8 +1,8 @@
 """Pyro's estimators without a read from the device, so that they can be traced.
 
 They read a loss to return it as a number and to warn where it is not one, and some ask a tensor which way to go. While
-a function is traced, `torch_item` detaches, `warn_if_nan` and `warn_if_inf` return what they get, and Pyro and torch's
-optimisers are told that a tracer is at work. `TraceEnum_ELBO` leaves out values that have no probability, whose number
+a function is traced, `torch_item` detaches, `warn_if_nan` and `warn_if_inf` return what they get, plates that are gone
+through in turn count, and Pyro and torch's optimisers are told that a tracer is at work. `TraceEnum_ELBO` leaves out values that have no probability, whose number
 is read from a tensor, and looks whether the scales of enumerated sites are one: in a trace such values are 0 instead,
 and a scale that is shared is not looked at. `one_hot` does not look whether the classes are possible.
 """
@@ -19,6 +19,7 @@ import pyro.infer.util
 import pyro.util
 import torch
 from pyro.infer import traceenum_elbo
+from pyro.poutine.indep_messenger import IndepMessenger
 
 _local = threading.local()  # whether this thread traces
 _lock = threading.Lock()
@@ -65,6 +66,7 @@ def _replace() -> None:
         for name, original in by_name.items():
             if names.get(name) is original:
                 _put(module, name, inner[original])
+    _put(IndepMessenger, "__iter__", _in_turn(IndepMessenger.__iter__))
     # Torch asks both in many more places, where another answer would lead another way to the same numbers.
     _put(torch._C, "_get_tracing_state", _answered_yes(torch._C._get_tracing_state, "pyro."))
     _put(torch.compiler, "is_compiling", _answered_yes(torch.compiler.is_compiling, "torch.optim."))
@@ -106,6 +108,17 @@ def _in_tracing_threads(original: Callable[..., Any], quiet: Callable[..., Any])
         return (quiet if getattr(_local, "tracing", False) else original)(*arguments, **named)
 
     return chosen
+
+
+def _in_turn(iterate: Callable[..., Any]) -> Callable[..., Any]:
+    """Goes through a whole plate by numbers, which Pyro would read from a tensor that it has just made of them."""
+
+    def by_numbers(plate: Any) -> Any:
+        if getattr(_local, "tracing", False) and plate.size == getattr(plate, "subsample_size", None):
+            plate._indices = range(plate.size)
+        return iterate(plate)
+
+    return by_numbers
 
 
 def _put(owner: Any, name: str, value: Any) -> None:

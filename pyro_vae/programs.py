@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from pyro_vae.adopted import Adopted
 from pyro_vae.errors import InputError, here
-from pyro_vae.python_values import Search
 from pyro_vae.sites import is_factor, isolated, sample_sites
 from pyro_vae.words import listed, name_of, running
 
@@ -47,7 +46,7 @@ class Program(nn.Module):
 
     def __init__(self, program: Callable[..., Any], adopted: Adopted) -> None:
         super().__init__()
-        self.__dict__["program"] = program  # a net is no part of this one: its copy in `adopted` is
+        self.__dict__["program"] = program  # a net is in `adopted`
         self.adopted = adopted
         self.sees = _Sees(adopted)
         self.generates = "size" in signature(self).parameters
@@ -65,7 +64,7 @@ class Program(nn.Module):
         if self.sees.naming is not None:
             self.sees.x = given[0]
         try:
-            with self.adopted.in_place(), self.sees:
+            with self.adopted.asked(), self.sees:
                 return self.program(*given, **named)
         finally:
             self.sees.generating = False
@@ -134,7 +133,7 @@ def create(program: Callable[..., Any], adopted: Adopted, **own: Any) -> Program
     of = base if hasattr(base, "__qualname__") else type(program)
     name = getattr(of, "__qualname__", "program").rpartition("<locals>.")[2]
     kind = type(name, (Program,), {"__module__": getattr(of, "__module__", __name__), "__doc__": of.__doc__})
-    module: Program = kind(partial(program, **own) if own else program, adopted)
+    module: Program = kind(adopted.own(partial(program, **own) if own else program), adopted)
     _, *others = _arguments(module)
     for argument in others:
         varies = argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
@@ -171,13 +170,6 @@ def bind(model: nn.Module, guide: nn.Module | None, x: Tensor) -> None:
         return
     (adopted,) = {id(part.adopted): part.adopted for part in found}.values()
     adopted.book.device = x.device
-    for part in found:
-        own = {id(module) for module in part.modules()}
-        reached = [(_named(each.place[1]), each.value) for each in Search([part])]
-        if isinstance(part.program, nn.Module):
-            reached.insert(0, (type(part).__name__, part.program))
-        nets = {id(net): (name, net) for name, net in reached if isinstance(net, nn.Module) and id(net) not in own}
-        adopted.adopt(nets.values(), part.program)
     adopted.to(x.device)
     with _first_run(model, guide):
         _run(model, guide, x)
@@ -217,12 +209,6 @@ def check_generation(model: nn.Module, x: Tensor) -> None:
                     "any: let it depend on latent variables alone, or take an argument size, and generate where x is "
                     "None"
                 )
-
-
-def _named(path: tuple[Any, ...]) -> str:
-    """The name of a net that was found under a path."""
-    words = [str(each) for each in path if str(each) not in ("program", "__self__", "")]
-    return "_".join(words[-1:]) or "net"
 
 
 @contextmanager

@@ -217,7 +217,7 @@ def _program(
             varies = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
             if parameter.default is parameter.empty and not varies and name not in {**shared, **own}:
                 raise InputError(
-                    f"{kind} {part.__name__} takes {name}, which has no default: --set {kind}.{name}=VALUE"
+                    f"{kind} {part.__name__} takes {name}, which has no default: give --set {kind}.{name}=VALUE"
                 )
         pairs[part] = parts.build(kind, part, own=own, **shared)
         if isinstance(pairs[part], nn.Module):
