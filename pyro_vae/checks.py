@@ -176,9 +176,9 @@ def _outside(part: nn.Module | None, name: str) -> str:
         )
     if isinstance(part, Program):
         return (
-            f"site '{name}' of {name_of(part)} lies in no plate of the datapoints, and a latent variable of all of them "
-            "is not evaluated here: make it a pyro.param, train all weights as random by --inference full_vb, or sample "
-            "it inside pyro.plate('data', n, dim=-1) where each datapoint has one"
+            f"site '{name}' of {name_of(part)} lies in no plate of the datapoints, and a latent variable of all of "
+            "them is not evaluated here: make it a pyro.param, train all weights as random by --inference full_vb, or "
+            "sample it inside pyro.plate('data', n, dim=-1) where each datapoint has one"
         )
     return f"site '{name}' of {name_of(part)} {IN_PLATE}: it lies in no plate of that name"
 

@@ -2,9 +2,10 @@
 
 They read a loss to return it as a number and to warn where it is not one, and some ask a tensor which way to go. While
 a function is traced, `torch_item` detaches, `warn_if_nan` and `warn_if_inf` return what they get, plates that are gone
-through in turn count, and Pyro and torch's optimisers are told that a tracer is at work. `TraceEnum_ELBO` leaves out values that have no probability, whose number
-is read from a tensor, and looks whether the scales of enumerated sites are one: in a trace such values are 0 instead,
-and a scale that is shared is not looked at. `one_hot` does not look whether the classes are possible.
+through in turn count, and Pyro and torch's optimisers are told that a tracer is at work. `TraceEnum_ELBO` leaves out
+values that have no probability, whose number is read from a tensor, and looks whether the scales of enumerated sites
+are one: in a trace such values are 0 instead, and a scale that is shared is not looked at. `one_hot` does not look
+whether the classes are possible.
 """
 
 __all__ = ["without_host_reads"]

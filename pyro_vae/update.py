@@ -56,7 +56,10 @@ class Update:
         self.loss, self.trained, self.step_size = loss, nn.ModuleList(trained), step_size
         if not self.parameters:
             names = " and ".join(type(part).__name__ for part in self.trained)
-            raise InputError(f"{names} has no parameter that learns: give it an nn.Parameter")
+            raise InputError(
+                f"{names} has no parameter that learns: give it an nn.Parameter, and name the nets of a function by "
+                "pyro.module"
+            )
         if not isinstance(weight_prior, int | float) or not weight_prior > 0:
             raise InputError(
                 f"weight_prior {weight_prior} is not possible: give a standard deviation above 0, inf for no prior"

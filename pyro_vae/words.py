@@ -29,7 +29,7 @@ _MENDS = {
     "unexpected keyword argument 'size'": "a model is called as model(x), and as model(None, size=n) for n datapoints",
 }
 AUTO = "an autoguide has parameters for each row: write one that computes them from x"
-_SHAPE = re.compile(r"Shape mismatch inside plate\('data'\) at site (\S+) dim")
+_SHAPE = re.compile(r"Shape mismatch inside plate\('[^']*'\) at site (\S+) dim")
 
 
 @contextmanager

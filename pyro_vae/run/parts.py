@@ -4,9 +4,11 @@ __all__ = [
     "arguments",
     "build",
     "find",
+    "in_memory",
     "is_file",
     "is_pair",
     "is_program",
+    "name_in_memory",
     "names",
     "own_guide",
     "split_spec",
@@ -105,6 +107,8 @@ def find(kind: str, spec: str) -> Any:
             part = _part(module, str(path), kind, name)
             _require_kind(kind, spec, part)
         return part
+    if in_memory(spec):
+        raise InputError(f"the run has a {kind} that was in memory, {spec}: give it again, {kind}=...")
     if kind == "elbo" and spec in (known := _estimators()):
         return known[spec]
     # Only the file of this name is imported: its neighbours may need libraries that are slow to load.
@@ -121,6 +125,17 @@ def is_pair(part: Any) -> bool:
 def is_program(part: Any) -> bool:
     """Whether a part is a Pyro program: a function or another object that is called with data, or a pair of them."""
     return is_pair(part) or not isinstance(part, type)
+
+
+def name_in_memory(part: Any) -> str:
+    """Returns what a part is called in the settings that lies in memory: its name in parentheses."""
+    name = getattr(part, "__qualname__", type(part).__qualname__).rpartition(".")[2]
+    return f"({name.strip('<>')})"
+
+
+def in_memory(spec: str) -> bool:
+    """Whether a part of this name lay in memory, so that it cannot be found by it."""
+    return spec.startswith("(")
 
 
 def own_guide(spec: str) -> str | None:

@@ -39,13 +39,17 @@ class Parts(NamedTuple):
     elbo: type[Any]
 
     @classmethod
-    def of(cls, settings: Settings) -> "Parts":
+    def of(cls, settings: Settings, given: Mapping[str, Any]) -> "Parts":
         """Finds them on the shelves and in a user's files.
+
+        Arguments:
+            settings: The settings.
+            given: Those that lie in memory, by their kinds.
 
         Raises:
             InputError: If there is no such part, or a user's file cannot be imported.
         """
-        return cls(*(parts.find(kind, getattr(settings, kind)) for kind in cls._fields))
+        return cls(*(given.get(kind) or parts.find(kind, getattr(settings, kind)) for kind in cls._fields))
 
     @property
     def uses_guide(self) -> bool:
@@ -112,7 +116,12 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    settings: Settings, device: torch.device, path: Path, record: Mapping[str, Any], given: Any = None
+    settings: Settings,
+    device: torch.device,
+    path: Path,
+    record: Mapping[str, Any],
+    given: Any = None,
+    parts_given: Mapping[str, Any] | None = None,
 ) -> Prepared:
     """Loads the data and builds the pair of a run: new ones, resumed ones and those that are opened meet here.
 
@@ -122,11 +131,12 @@ def prepare(
         path: The run folder, whose copies of a user's files are used where it holds a run.
         record: What its `run.toml` says, nothing where the run is new.
         given: The data, where they lie in memory: a data set, or what `load_data` makes one of.
+        parts_given: Model and guide by these names, where they lie in memory.
 
     Raises:
         InputError: If data or parts are not there, are not what they were, or cannot be built.
     """
-    found = Parts.of(located(path, settings) if record else settings)
+    found = Parts.of(located(path, settings) if record else settings, parts_given or {})
     if not record:
         settings = found.completed(settings)
     dataset = _dataset(settings, device, record, given)

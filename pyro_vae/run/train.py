@@ -2,6 +2,7 @@
 
 __all__ = ["train"]
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ class _Start(NamedTuple):
         files: A user's files that are to be copied into the folder, by kind.
         overwrite: Whether it replaces another run.
         data: The data, where they lie in memory.
+        parts: Model and guide by these names, where they lie in memory.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class _Start(NamedTuple):
     files: dict[str, bytes]
     overwrite: bool = False
     data: Any = None
+    parts: Mapping[str, Any] = {}
 
 
 def train(
@@ -68,7 +71,8 @@ def train(
         trust: Whether the user's Python files that a resumed folder holds copies of may be run.
         progress: Whether to report progress on standard error.
         settings: Settings by name, see `Settings`. `data` may be a data set (see `pyro_vae.data`), or what one is made
-            of: a run that was trained on such data is resumed with them.
+            of: a run that was trained on such data is resumed with them. `model` and `guide` may be what is called with
+            data, functions, methods or modules, or classes; each run trains copies of the nets in them.
 
     Returns:
         The run.
@@ -84,10 +88,15 @@ def train(
     data = None
     if not isinstance(settings.get("data", ""), str | Path):
         data, settings = settings["data"], {**settings, "data": name_of(settings["data"])}
-    start = (_resumed(out, trust, settings) if resume else _new(out, overwrite, settings))._replace(data=data)
+    given = {kind: settings[kind] for kind in ("model", "guide") if callable(settings.get(kind))}
+    if "guide" not in settings and parts.is_pair(given.get("model")):
+        given["guide"] = given["model"]
+    settings |= {kind: parts.name_in_memory(part) for kind, part in given.items()}
+    start = _resumed(out, trust, settings) if resume else _new(out, overwrite, settings)
+    start = start._replace(data=data, parts=given)
     device = resolve(start.settings.device)
     with seeded(start.settings.seed, device), collected() as signals:
-        prepared = prepare(start.settings, device, start.path, start.record, start.data)
+        prepared = prepare(start.settings, device, start.path, start.record, start.data, start.parts)
         require_support(prepared.model, prepared.dataset, prepared.settings.model)
         learner = prepared.learner()
         folder.require_savable(prepared.modules)

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pyro_vae.analysis.explore.space import INTERVAL, Array, Space
