@@ -17,15 +17,17 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
-from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from pyro_vae.bayesian import BayesianModel
 from pyro_vae.checks import check_pair
 from pyro_vae.elbo import elbo
+from pyro_vae.enumerated import sums_out
 from pyro_vae.errors import Count, InputError, Range, require_one_of
 from pyro_vae.inference.base import MinibatchLearner
 from pyro_vae.kl_warmup import KLWarmup
+from pyro_vae.plates import is_marked, nesting
 from pyro_vae.schedules import step_sizes
 from pyro_vae.sites import evaluation_mode, isolated
 from pyro_vae.split import Split
@@ -86,9 +88,11 @@ class FullVB(MinibatchLearner):
         self.warmup_of_kl = KLWarmup(kl_warmup, data.device)
         self.particles, self.analytic = particles, kl == "analytic"
         require_one_of("kl", kl, ("sampled", "analytic"))
-        self.elbo = (TraceMeanField_ELBO if self.analytic else Trace_ELBO)(max_plate_nesting=1)
-        sites = check_pair(self.model.mean, guide, data.first(batch))
-        if not all(site["fn"].has_rsample for site in sites.values()):
+        sites = check_pair(self.model.mean, guide, x := data.first(batch))
+        sampled = TraceEnum_ELBO if sums_out(self.model.mean, guide, x) else Trace_ELBO
+        estimator = TraceMeanField_ELBO if self.analytic else sampled
+        self.elbo = estimator(max_plate_nesting=nesting(x, self.model.mean, guide))
+        if not all(site["fn"].has_rsample or is_marked(site) for site in sites.values()):
             raise InputError(
                 f"full_vb needs a reparameterised guide: train {type(guide).__name__} with --inference aevb"
             )

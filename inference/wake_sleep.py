@@ -6,6 +6,9 @@ optimisers of their own, and each step of both counts as one pass over its minib
 
 With several particles it becomes reweighted wake-sleep (Bornschein & Bengio, 2015): the wake phase weighs them by
 :math:`p(x, z_k) / q(z_k | x)`, normalised, and the guide may learn from the data as well (*wake-phi*).
+
+Discrete sites of the guide are drawn, which no gradient goes through here; those of the model alone are summed out of
+the wake phase and dreamt in the other.
 """
 
 __all__ = ["WakeSleep"]
@@ -20,9 +23,11 @@ from torch import Tensor, nn
 
 from pyro_vae import ranks
 from pyro_vae.checks import check_pair
+from pyro_vae.enumerated import replayed
 from pyro_vae.errors import Count, InputError, Range
+from pyro_vae.plates import look, nesting, particle_plate
 from pyro_vae.schedules import step_sizes
-from pyro_vae.sites import joint_log_prob, particle_plate, sample_sites
+from pyro_vae.sites import joint_log_prob, sample_sites
 from pyro_vae.split import Split
 from pyro_vae.update import Update
 
@@ -78,7 +83,10 @@ class WakeSleep:
         if not 0 <= insomnia <= 1 or (insomnia > 0 and particles == 1):
             raise InputError(f"insomnia {insomnia} must lie in [0, 1], and takes --particles above 1")
         self.rows = ranks.share(batch)
-        self.latent = [*check_pair(model, guide, data.first(self.rows))]
+        x = data.first(self.rows)
+        self.latent = [*check_pair(model, guide, x)]
+        self.nesting = nesting(x, model, guide)
+        self.summed = bool(look(model, x).countable - {*self.latent})
         self.model, self.guide, self.data = model, guide, data
         self.batch, self.particles, self.insomnia = batch, particles, insomnia
         self.wake, self.sleep = (
@@ -121,11 +129,14 @@ class WakeSleep:
     def _wake(self, values: Tensor) -> tuple[Tensor, ...]:
         """The model's loss on a minibatch, the negative bound, and what `_sleep` takes."""
         x = self.data.minibatch(self.rows, values)
-        with particle_plate(self.particles):
-            with torch.no_grad():
-                recognised = poutine.trace(self.guide).get_trace(x)
-            modelled = poutine.trace(poutine.replay(self.model, trace=recognised)).get_trace(x)
-            log_p = joint_log_prob(modelled, scaled=True)
+        with particle_plate(self.particles, self.nesting), torch.no_grad():
+            recognised = poutine.trace(self.guide).get_trace(x)
+        if self.summed:
+            log_p = replayed(self.model, self.guide, recognised, x, self.particles).log_p(scaled=True)
+        else:
+            with particle_plate(self.particles, self.nesting):
+                modelled = poutine.trace(poutine.replay(self.model, trace=recognised)).get_trace(x)
+                log_p = joint_log_prob(modelled, scaled=True)
         log_w = (log_p.detach() - joint_log_prob(recognised, scaled=True)).view(self.particles, -1)
         weights = log_w.softmax(0)
         sites = sample_sites(recognised)
@@ -142,7 +153,7 @@ class WakeSleep:
         dreamt = [dream[name]["value"] for name in self.latent]
         loss = (self.insomnia - 1) * self._log_q(seen, dreamt).sum()
         if self.insomnia:
-            with particle_plate(self.particles):
+            with particle_plate(self.particles, self.nesting):
                 loss = loss - self.insomnia * self.data.weight * (weights * self._log_q(x, recognised)).sum()
         return (loss,)
 

@@ -18,6 +18,7 @@ from pyro_vae.calls import check_draws, check_particles, check_rows, check_score
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError
 from pyro_vae.log_joint import bijection_to
+from pyro_vae.plates import is_countable, is_marked
 from pyro_vae.programs import Program, check_generation
 from pyro_vae.python_state import Watch
 from pyro_vae.sites import (
@@ -31,6 +32,7 @@ from pyro_vae.sites import (
     sample_sites,
     weighted_sites,
 )
+from pyro_vae.summed_out import check_summed
 from pyro_vae.words import AUTO, IN_PLATE, explained, has_pyro_samples, listed, name_of, running
 
 Sites = Mapping[str, Site]
@@ -71,6 +73,7 @@ def check_pair(model: nn.Module, guide: nn.Module | None, x: Tensor) -> Sites:
         for part, trace in ((guide, q_trace), (model, p_trace)):
             for name, site in sample_sites(trace).items():
                 check_score(part, name, site, x)
+        check_summed(model, guide, x, latent_sites(p_trace), latent_sites(q_trace))
         _check_parameters(modules, owned, (p_trace, q_trace))
         with running(model, x):
             model(None, size=2)
@@ -135,10 +138,11 @@ def _check_sites(model: nn.Module, guide: nn.Module | None, p_trace: Trace, q_tr
     if "x" not in observed:
         raise InputError(f"{name_of(model)} does not observe the data: sample a site 'x' with obs=x")
     if guide is not None:
-        for name in p.keys() - q.keys():
+        for name in sorted(name for name in p.keys() - q.keys() if not is_marked(p[name])):
+            countable = is_countable(p[name])
             raise InputError(
                 f"{name_of(guide)} does not sample site '{name}' of {name_of(model)}: give it one of that name, it has "
-                f"{listed(q)}"
+                f"{listed(q)}{', or sum it out, --enumerate' if countable else ''}"
             )
         for name in q.keys() - p.keys():
             raise InputError(
@@ -148,7 +152,8 @@ def _check_sites(model: nn.Module, guide: nn.Module | None, p_trace: Trace, q_tr
             )
     for part, trace in ((guide, q_trace), (model, p_trace)):
         for name, site in sample_sites(trace).items():
-            if not any(frame.name == "data" or frame.size == len(x) for frame in site["cond_indep_stack"]):
+            frames = site["cond_indep_stack"]
+            if not any(f.dim == -1 and (f.name == "data" or f.size == len(x)) for f in frames):
                 raise InputError(_outside(part, name))
     for name in q:
         a, b = q[name]["fn"].event_shape, p[name]["fn"].event_shape

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from pyro_vae import ranks
 from pyro_vae.errors import RunError
+from pyro_vae.plates import traces
 from pyro_vae.replay import Replay, capture
-from pyro_vae.sites import evaluation_mode, isolated, sample_sites, site_log_prob, traces
+from pyro_vae.sites import evaluation_mode, isolated, sample_sites, site_log_prob
 from pyro_vae.split import Split
 
 # Cycles of updates between two looks at the loss, each a read from the device.

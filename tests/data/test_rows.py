@@ -27,8 +27,9 @@ from pyro_vae.marginal import Estimates, bound
 from pyro_vae.measure import measure
 from pyro_vae.models.bernoulli import BernoulliModel
 from pyro_vae.models.normal import NormalModel
+from pyro_vae.plates import traces
 from pyro_vae.rows import observed
-from pyro_vae.sites import isolated, sample_sites, traces
+from pyro_vae.sites import isolated, sample_sites
 
 
 def log_px(model, x):
