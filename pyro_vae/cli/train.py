@@ -61,7 +61,7 @@ def train(given: dict[str, Any], place: dict[str, Any], no_figures: bool) -> Non
         run = run_training(place.pop("out"), **place, **given)
     if ranks.rank():
         return
-    *_, test_bound = run.metrics[-1]
+    *_, test_bound = run.rows[-1]
     data = run.dataset
     click.echo(
         f"test bound {test_bound:.2f} nats per datapoint, "

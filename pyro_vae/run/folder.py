@@ -45,7 +45,15 @@ from pyro_vae.run.stored import METRICS, metrics_row, require_checkpoint, requir
 
 FORMAT = 1
 FILES = ("run.toml", "metrics.csv", "weights.safetensors", "checkpoint.pt")
-PICTURES = ("curve.png", "samples.png", "reconstructions.png", "manifold.png")
+PICTURES = (
+    "curve.png",
+    "samples.png",
+    "reconstructions.png",
+    "manifold.png",
+    "latent.png",
+    "traverse.png",
+    "interpolate.png",
+)
 REPORT = "report.html"
 ANALYSIS = "analysis"
 ANALYSES = tuple(f"{ANALYSIS}/{name}" for name in ("draws.nc", "summary.json", "datapoints.csv", "latents.csv"))

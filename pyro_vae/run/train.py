@@ -101,7 +101,7 @@ def train(
         learner = prepared.learner()
         folder.require_savable(prepared.modules)
         weighted = weighted_terms(prepared.model, prepared.guide, prepared.dataset.train.first(2))
-        run = Run.of(start.path, prepared, metrics=[])
+        run = Run.of(start.path, prepared, rows=[])
         ranks.maxima(0)  # all of them have found the folder as it should be, before one writes in it
         with locked(run.path) if ranks.rank() == 0 else nullcontext():
             _claim(start)
@@ -170,7 +170,7 @@ def _restored(run: Run, learner: Learner) -> Clock:
             python_state.write(module, state.get("python", {}).get(part, ()))
         learner.load_state_dict(state["learner"])
         run.dataset.train.go_on(int(state.get("fed", 0)))
-        run.metrics.extend([int(samples), *map(float, values)] for samples, *values in state["metrics"])
+        run.rows.extend([int(samples), *map(float, values)] for samples, *values in state["metrics"])
         clock = Clock(int(state["clock"]["samples"]), float(state["clock"]["seconds"]))
         if "host_generators" in state:  # older checkpoints hold torch's only
             set_host_generators(state["host_generators"])

@@ -62,7 +62,7 @@ class Training:
         """
         with self.progress:
             if ranks.rank() == 0:
-                folder.write_metrics(self.run.path, self.run.metrics)
+                folder.write_metrics(self.run.path, self.run.rows)
             self.checkpoint()
             budget, warmup = self.run.settings.samples, getattr(self.learner, "warmup", 0)
             if self.weighted:
@@ -109,9 +109,9 @@ class Training:
         bounds[0] -= weights_cost(run.model, run.dataset.train.total)
         if not all(map(math.isfinite, bounds)):
             raise not_finite("bound", self.learner, clock.samples)
-        run.metrics.append([clock.samples, round(clock.seconds, 3), *bounds])
+        run.rows.append([clock.samples, round(clock.seconds, 3), *bounds])
         if ranks.rank() == 0:
-            folder.write_metrics(run.path, run.metrics)
+            folder.write_metrics(run.path, run.rows)
         self.progress.evaluated(clock, *bounds)
         verify()
 
@@ -131,7 +131,7 @@ class Training:
         self.saved = monotonic()
         modules = self.run.modules
         state: dict[str, Any] = {part: module.state_dict() for part, module in modules.items()}
-        state |= {"learner": self.learner.state_dict(), "clock": asdict(self.clock), "metrics": self.run.metrics}
+        state |= {"learner": self.learner.state_dict(), "clock": asdict(self.clock), "metrics": self.run.rows}
         state["host_generators"] = host_generators()
         state["fed"] = self.run.dataset.train.fed
         state["python"] = {part: python_state.read(module) for part, module in modules.items()}
