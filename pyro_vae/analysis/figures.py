@@ -22,7 +22,7 @@ from pyro_vae.bayesian import has_random_weights
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError
 from pyro_vae.run.folder import replace_file
-from pyro_vae.run.images import gap, image_shape, show, show_manifold, show_samples
+from pyro_vae.run.images import Picture, gap, image_shape, show, show_manifold, show_samples
 from pyro_vae.run.run import Run
 from pyro_vae.split import Split
 
@@ -67,7 +67,7 @@ def curve(run: Run, path: Place = None) -> Figure:
     Returns:
         The figure.
     """
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Picture(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     show_curve(axes, run.metrics)
     axes.set_title(_title(run))
@@ -91,11 +91,11 @@ def sample(run: Run, number: int = 100, path: Place = None, z: Sequence[Sequence
     told = "z drawn from the prior" if not z else "z given"
     if run.dataset.image_shape is None:
         table = drawn(run, number, z)
-        figure = Figure(layout="constrained")
-        shown = show_marginals(figure, run.dataset, table)
+        columns_of = Picture(layout="constrained")
+        shown = show_marginals(columns_of, run.dataset, table)
         more = "" if shown == len(table.columns) else f", the first {shown} of {len(table.columns)} columns"
-        figure.suptitle(f"{_title(run)}\n{len(table):,} draws from p(x|z), {told}{more}", size=11)
-        return save(figure, path)
+        columns_of.suptitle(f"{_title(run)}\n{len(table):,} draws from p(x|z), {told}{more}", size=11)
+        return save(columns_of, path)
     count = len(z) or number
     columns = math.ceil(math.sqrt(count)) if count > 10 else count
     figure, axes = _canvas(columns, math.ceil(count / columns), run)
@@ -169,7 +169,7 @@ def latent(run: Run, split: str = "test", path: Place = None) -> Figure:
     Returns:
         The figure: means of q(z | x), of more than two latent variables their first two principal components.
     """
-    figure = Figure(figsize=(12.4, 6.8), layout="constrained")
+    figure = Picture(figsize=(12.4, 6.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     try:
         show_manifold(left, run, _side(run))
@@ -296,7 +296,7 @@ def _canvas(columns: int, rows: int, run: Run) -> tuple[Figure, Axes]:
     scale = min(8.0 / (columns * width), 8.0 / (rows * height), _LARGEST / max(width, height))
     # An inch for the title, and half of one for the labels at the side.
     size = (max(5.0, columns * width * scale + 0.5), rows * height * scale + 1.0)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Picture(figsize=size, layout="constrained")
     return figure, figure.subplots()
 
 

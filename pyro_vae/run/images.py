@@ -1,13 +1,15 @@
 """Images of a run in the axes of a figure: datapoints, means of p(x | z), samples and manifolds."""
 
-__all__ = ["gap", "image_shape", "show", "show_manifold", "show_samples"]
+__all__ = ["Picture", "gap", "image_shape", "show", "show_manifold", "show_samples"]
 
 import math
 from collections.abc import Sequence
+from io import BytesIO
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
@@ -19,6 +21,15 @@ from pyro_vae.run.run import Run
 # Images with fewer pixels to a side fill them, and stand further apart.
 _FEW = 16
 _ROWS = 1_000
+
+
+class Picture(Figure):
+    """A figure that a notebook shows, also where pyplot, which would see to that, has not been imported."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png", dpi=80, bbox_inches="tight")
+        return buffer.getvalue()
 
 
 def image_shape(run: Run) -> tuple[int, ...]:

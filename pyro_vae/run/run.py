@@ -21,7 +21,7 @@ from pyro_vae.run.stored import METRICS
 from pyro_vae.run.trust import require
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A trained pair with its data and its folder.
 
@@ -40,6 +40,24 @@ class Run:
     model: nn.Module
     guide: nn.Module | None
     rows: list[list[float]]
+
+    def __repr__(self) -> str:
+        """One line."""
+        return f"Run {self.path}: {', '.join(self._told().values())}"
+
+    def _repr_html_(self) -> str:
+        """A table, as notebooks show it."""
+        return pd.Series({"run": str(self.path), **self._told()}).to_frame().to_html(header=False)
+
+    def _told(self) -> dict[str, str]:
+        s, rows = self.settings, self.rows
+        told = {"data": self.dataset.name, "model": f"{s.model} model"}
+        if self.guide is not None:
+            told["guide"] = f"{s.guide} guide"
+        told |= {"inference": s.inference, "latent": f"{s.latent} latents"}
+        if rows:
+            told |= {"samples": f"{rows[-1][0]:,} samples", "test bound": f"test bound {rows[-1][3]:.2f} nats"}
+        return told
 
     @classmethod
     def of(cls, path: Path, prepared: Prepared, rows: list[list[float]]) -> "Run":
