@@ -1,6 +1,6 @@
 """Images of a run in the axes of a figure: datapoints, means of p(x | z), samples and manifolds."""
 
-__all__ = ["Picture", "gap", "image_shape", "show", "show_manifold", "show_samples"]
+__all__ = ["Picture", "gap", "image_shape", "sampled", "show", "show_manifold", "show_samples"]
 
 import math
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_vae import generate
@@ -64,6 +65,25 @@ def show(axes: Axes, images: Tensor | Sequence[Tensor], run: Run, columns: int) 
     Returns:
         Height and width of the whole in pixels.
     """
+    picture = _tiled(images, run, columns)
+    axes.imshow(picture, extent=(0.0, picture.shape[1], picture.shape[0], 0.0), interpolation="nearest")
+    return picture.shape[0], picture.shape[1]
+
+
+def sampled(run: Run, side: int = 6) -> NDArray[np.float32] | None:
+    """Returns a square of means of p(x | z), z from the prior, as a picture of three channels in [0, 1].
+
+    None where the data are no images, or the likelihood has no mean.
+    """
+    try:
+        with seeded(run.settings.seed, run.dataset.train.device):
+            return _tiled(generate.prior_means(run.model, side**2), run, side)
+    except InputError:
+        return None
+
+
+def _tiled(images: Tensor | Sequence[Tensor], run: Run, columns: int) -> NDArray[np.float32]:
+    """Images side by side."""
     height, width, *channels = image_shape(run)
     rows = torch.stack([*images]).cpu()[:, : math.prod((height, width, *channels))]
     low, high = _range(run)
@@ -75,8 +95,7 @@ def show(axes: Axes, images: Tensor | Sequence[Tensor], run: Run, columns: int) 
     for n, tile in enumerate(tiles):
         top, left = gap(run) + n // columns * down, gap(run) + n % columns * right
         picture[top : top + height, left : left + width] = 1 - tile if run.dataset.ink else tile
-    axes.imshow(picture, extent=(0.0, picture.shape[1], picture.shape[0], 0.0), interpolation="nearest")
-    return picture.shape[0], picture.shape[1]
+    return picture
 
 
 def _range(run: Run) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 Nothing here needs torch, so that the command line can answer at once.
 """
 
-__all__ = ["BINARIZE", "COMPILE", "KL", "MARGINAL", "OF_DATA", "PARTS", "Settings", "read_toml", "whole"]
+__all__ = ["BINARIZE", "COMPILE", "KL", "LOGS", "MARGINAL", "OF_DATA", "PARTS", "Settings", "read_toml", "whole"]
 
 import difflib
 import math
@@ -18,6 +18,7 @@ from pyro_vae.errors import InputError
 
 KL = ("sampled", "analytic")
 COMPILE = ("auto", "on", "off")
+LOGS = ("tensorboard", "mlflow", "wandb")
 MARGINAL = "importance"
 """The estimator of log p(x) where none is asked for."""
 

@@ -16,6 +16,7 @@ from pyro_vae.run import folder
 from pyro_vae.run.fit import Clock, Learner, fit, not_finite, require_finite
 from pyro_vae.run.progress import Progress
 from pyro_vae.run.run import Run
+from pyro_vae.run.trackers import Log, silent
 from pyro_vae.traced import verify
 
 # An evaluation makes about this many draws of each split, from at most as many datapoints.
@@ -38,12 +39,20 @@ class Training:
         weighted: The sites whose terms training weighs.
         progress: Whether to report progress on standard error.
         signals: The signals that have come; one of them ends the run.
+        log: What is told of each evaluation.
     """
 
     def __init__(
-        self, run: Run, learner: Learner, clock: Clock, weighted: list[str], progress: bool, signals: list[int]
+        self,
+        run: Run,
+        learner: Learner,
+        clock: Clock,
+        weighted: list[str],
+        progress: bool,
+        signals: list[int],
+        log: Log,
     ) -> None:
-        self.run, self.learner, self.clock, self.signals = run, learner, clock, signals
+        self.run, self.learner, self.clock, self.signals, self.log = run, learner, clock, signals, log
         self.weighted = weighted
         with told("looking at the guide"):
             self.proposal = proposal(run.guide, run.dataset.train.first(LOOKED_AT))
@@ -113,7 +122,16 @@ class Training:
         if ranks.rank() == 0:
             folder.write_metrics(run.path, run.rows)
         self.progress.evaluated(clock, *bounds)
+        self._tell(clock, bounds)
         verify()
+
+    def _tell(self, clock: Clock, bounds: list[float]) -> None:
+        """Tells a tracker, whose failure is none of the run's."""
+        try:
+            self.log(clock.samples, {"train_bound": bounds[0], "test_bound": bounds[1], "seconds": clock.seconds})
+        except Exception as error:  # a server that has gone
+            self.progress.note(f"--log failed, and the run goes on without it: {reason(error)}")
+            self.log = silent
 
     def after_step(self, clock: Clock) -> None:
         """Writes a checkpoint where one is due, and ends the run where a signal has come."""
