@@ -105,7 +105,7 @@ def test_wrong_input_ends_with_2_and_one_line(cli, arguments, message):
 def test_help_and_version(cli):
     assert "Commands:" in cli("--help").out
     assert cli("--version").out.strip().endswith(pyro_vae.__version__)
-    assert "[default: 0.02]" in cli("train", "--help").out
+    assert "[default: 500]" in cli("train", "--help").out
     assert "Commands:" in cli().out
 
 
