@@ -23,7 +23,8 @@ install: .venv/installed ## install everything into .venv
 
 .PHONY: demo
 demo: install ## train a VAE on digits, evaluate it, and draw what it has learnt
-	$(BIN)/pyro-vae train --out runs/demo --overwrite
+	@echo "In a minute, look at runs/demo/latent.png: what the model has learnt of handwritten digits."
+	$(BIN)/pyro-vae train --optimizer Adam --step-size 3e-3 --samples 1e6 --hidden 200 --kl analytic --out runs/demo --overwrite
 	$(BIN)/pyro-vae evaluate runs/demo
 
 .PHONY: test

@@ -2,7 +2,8 @@
 
 python examples/benchmark.py [ROUNDS [FOLDER]]
 
-It wants a machine that does nothing else. A single round is a smoke test of the first table.
+It wants a machine that does nothing else. A single round is a smoke test of the first table; with 0 rounds, the picture
+is drawn anew from the folder's steps.csv.
 """
 
 import csv
@@ -224,11 +225,15 @@ def race(contestants: dict[str, Contestant], rounds: int) -> dict[str, list[floa
     return times
 
 
+def quartiles(values: list[float]) -> list[float]:
+    return statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+
+
 def table(times: dict[str, list[float]], reference: str) -> Iterator[str]:
     """The medians, and the median over rounds of each one's time as a multiple of the reference's."""
     yield f"| step | ms, median (quartiles) | ms / {reference} |\n|---|---|---|"
     for name, values in times.items():
-        low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+        low, middle, high = quartiles(values)
         ratio = statistics.median(a / b for a, b in zip(values, times[reference], strict=True))
         yield f"| {name} | {middle:.2f} ({low:.2f} to {high:.2f}) | {ratio:.2f} |"
 
@@ -278,23 +283,42 @@ def peak_memory() -> str:
 
 
 def picture(tables: dict[str, dict[str, list[float]]], path: Path) -> None:
-    size = (5.2 * len(tables), 3.4)
-    figure, axes = plt.subplots(1, len(tables), figsize=size, layout="constrained", squeeze=False)
-    figure.get_layout_engine().set(wspace=0.08)
+    """Medians over the rounds, with their quartiles."""
+    size = (7.2, 0.9 + 0.26 * max(map(len, tables.values())))
+    figure, axes = plt.subplots(1, len(tables), figsize=size, layout="constrained", squeeze=False, sharey=True)
     for ax, (title, times) in zip(axes[0], tables.items(), strict=True):
-        names = list(times)[::-1]
-        medians = [statistics.median(times[name]) for name in names]
-        bars = ax.barh(names, medians, color=["C0" if name == OURS else "0.7" for name in names])
-        ax.bar_label(bars, [f"{value:.1f}" for value in medians], padding=3)
-        ax.set_title(title, fontsize=10)
-        ax.set(xlabel="ms a step", xlim=(0, 1.15 * max(medians)))
+        names = list(times)
+        low, middle, high = zip(*map(quartiles, times.values()), strict=True)
+        spread = [[m - q for m, q in zip(middle, low, strict=True)], [q - m for m, q in zip(middle, high, strict=True)]]
+        colors = ["#0072B2" if name == OURS else "0.75" for name in names]
+        ax.barh(names, middle, xerr=spread, color=colors, error_kw={"elinewidth": 1, "capsize": 2})
+        for n, (value, end) in enumerate(zip(middle, high, strict=True)):
+            ax.annotate(f"{value:.1f}", (end, n), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        ax.set_title(title.replace(", ", "\n", 1), fontsize=8)
+        ax.set_xlabel("ms a step: median and quartiles", fontsize=8)
+        ax.set_xlim(0, 1.2 * max(high))
+        ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+    axes[0, 0].invert_yaxis()
+    figure.savefig(path, dpi=200)
     plt.close(figure)
+
+
+def redraw(out: Path) -> None:
+    """Draws the picture from `steps.csv` alone."""
+    tables: dict[str, dict[str, list[float]]] = {}
+    with (out / "steps.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            tables.setdefault(row["case"], {}).setdefault(row["step"], []).append(float(row["milliseconds"]))
+    picture({title: times for title, times in tables.items() if OURS in times}, out / "steps.png")
+    print(out / "steps.png")
 
 
 def main(rounds: int = 15, folder: str = "benchmark") -> None:
     out = Path(folder)
+    if not rounds:
+        redraw(out)
+        return
     out.mkdir(parents=True, exist_ok=True)
     names = ("torch", "pyro-ppl", "numpyro", "jax")
     installed = ", ".join(f"{name} {version(name)}" for name in names if find_spec(name.removesuffix("-ppl")))

@@ -30,7 +30,7 @@ def main(samples: float = 3e5) -> None:
     for size in (100, 1438):
         for inference in ("aevb", "full_vb"):
             run = trained(inference, size, samples)
-            *_, train_bound, test_bound = run.metrics[-1]
+            *_, train_bound, test_bound = run.rows[-1]
             result = run.evaluate(particles=200)
             bounds = f"{train_bound:.2f} | {test_bound:.2f} | {result['importance']['log_px']:.2f}"
             weights = f"{result['weights_kl']:.2f} | {spread(run):.3f}" if inference == "full_vb" else "|"

@@ -1,6 +1,6 @@
 """Means of p(x | z) at latent variables from the prior, from the guide, or given: what the pictures show."""
 
-__all__ = ["at", "prior_means", "reconstructions", "unit_square"]
+__all__ = ["at", "by_site", "latent_names", "prior_means", "prior_quantiles", "reconstructions", "unit_square"]
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -67,6 +67,61 @@ def at(model: Callable[..., Any], latents: dict[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
+def by_site(model: Callable[..., Any], rows: Tensor) -> dict[str, Tensor]:
+    """Gives numbers side by side to the latent sites of a model, in the order in which it samples them.
+
+    Arguments:
+        model: The generative model.
+        rows: Values of all latent variables, with shape `(size, latents)`.
+
+    Returns:
+        The latent variables by site, with shape `(size, ...)`.
+
+    Raises:
+        InputError: If there are more or fewer of them than the model has, or one is not in its site's support.
+    """
+    sites = _latent(model, len(rows))
+    sizes = {name: site["fn"].event_shape.numel() for name, site in sites.items()}
+    if rows.shape[1] != sum(sizes.values()):
+        raise InputError(f"{rows.shape[1]} latent variables are given, and the model has {sum(sizes.values())}")
+    found = {}
+    for (name, site), values in zip(sites.items(), rows.split([*sizes.values()], dim=1), strict=True):
+        found[name] = values.reshape(len(rows), *site["fn"].event_shape)
+        if not bool(site["fn"].support.check(found[name]).all()):
+            raise InputError(f"latent variables of {name} are outside of their support, {site['fn'].support}")
+    return found
+
+
+@torch.no_grad()
+def prior_quantiles(model: Callable[..., Any], shares: Tensor, draws: int = 10_000) -> Tensor:
+    """Estimates quantiles of the prior of each latent variable from draws, which every prior has.
+
+    Arguments:
+        model: The generative model.
+        shares: The shares of the prior's mass below.
+        draws: The number of draws.
+
+    Returns:
+        The quantiles, with shape `(shares, latents)`, latent variables in the order of `by_site`.
+    """
+    flat = [site["value"].reshape(draws, -1) for site in _latent(model, draws).values()]
+    values = torch.cat(flat, dim=1)
+    return values.quantile(shares.to(values), dim=0)
+
+
+def latent_names(model: Callable[..., Any]) -> list[str]:
+    """Returns the names of a model's latent sites, in the order in which it samples them."""
+    return [*_latent(model, 1)]
+
+
+def _latent(model: Callable[..., Any], size: int) -> dict[str, Any]:
+    """The latent sites of draws from the model."""
+    with _drawing(model), isolated(), evaluation_mode(model):
+        sites = sample_sites(poutine.trace(model).get_trace(None, size=size))
+    return {name: site for name, site in sites.items() if name != "x"}
+
+
+@torch.no_grad()
 def unit_square(model: Callable[..., Any], side: int) -> dict[str, Tensor]:
     """Maps a grid on the unit square through the prior's inverse CDF (Appendix A, Figure 4).
 
@@ -77,14 +132,12 @@ def unit_square(model: Callable[..., Any], side: int) -> dict[str, Tensor]:
         side: The number of grid points along each dimension.
 
     Returns:
-        The latent variables by site, with shape `(side * side, 2)`, row by row from the top.
+        The latent variables by site, with shape `(side * side, 2)`, row by row from the top, the second one upwards.
 
     Raises:
         InputError: If the model has other latent sites, or a prior without an inverse CDF.
     """
-    with _drawing(model), isolated(), evaluation_mode(model):
-        sites = sample_sites(poutine.trace(model).get_trace(None, size=1))
-    latent = {name: site for name, site in sites.items() if name != "x"}
+    latent = _latent(model, 1)
     shapes = {name: tuple(site["fn"].event_shape) for name, site in latent.items()}
     if list(shapes.values()) != [(2,)]:
         raise InputError(
@@ -92,7 +145,7 @@ def unit_square(model: Callable[..., Any], side: int) -> dict[str, Tensor]:
         )
     ((name, site),) = latent.items()
     u = (torch.arange(side, device=site["value"].device) + 0.5) / side
-    points = torch.stack(torch.meshgrid(u, u, indexing="xy"), dim=-1).reshape(-1, 2)
+    points = torch.stack(torch.meshgrid(u, u.flip(0), indexing="xy"), dim=-1).reshape(-1, 2)
     base = site["fn"]
     while isinstance(base, dist.Independent | dist.ExpandedDistribution):
         base = base.base_dist

@@ -126,7 +126,7 @@ class Split:
         """Returns this rank's part; the split itself where there is one rank."""
         if ranks.count() == 1:
             return self
-        own = self._rows(slice(ranks.rank(), None, ranks.count()))
+        own = self.rows(slice(ranks.rank(), None, ranks.count()))
         values = own.values.clone() if self.resident else own.values  # so that the rest of them is given up
         return replace(own, values=values, whole=_divisible(len(self)))
 
@@ -135,9 +135,11 @@ class Split:
         return size if self.whole is None else len(ranks.mine(size))
 
     def _taken(self, rows: slice | Tensor, size: int) -> "Split":
-        return replace(self._rows(rows), whole=None if self.whole is None else _divisible(size))
+        return replace(self.rows(rows), whole=None if self.whole is None else _divisible(size))
 
-    def _rows(self, rows: slice | Tensor) -> "Split":
+    def rows(self, rows: slice | Tensor) -> "Split":
+        """Returns the split of some of the datapoints, by number."""
+
         def taken(part: Tensor) -> Tensor:
             return part[rows.to(part.device) if isinstance(rows, Tensor) else rows]
 

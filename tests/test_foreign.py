@@ -532,7 +532,7 @@ def test_what_no_checkpoint_holds_is_not_resumed(named, run, cli):
 def test_threads_train_one_after_the_other(tmp_path):
     def train(seed, out):
         run = pyro_vae.train(tmp_path / out, hidden=5, samples=1500, seed=seed, train_size=200, progress=False)
-        found[out] = [(samples, *bounds) for samples, _, *bounds in run.metrics]
+        found[out] = [(samples, *bounds) for samples, _, *bounds in run.rows]
 
     found = {}
     threads = [threading.Thread(target=train, args=(seed, f"together-{seed}")) for seed in range(3)]

@@ -193,6 +193,7 @@ def state():
         "threads": torch.get_num_threads(),
         "generator": torch.initial_seed(),
         "default type": str(torch.get_default_dtype()),
+        "trackers": sorted({"tensorboard", "mlflow", "wandb"} & set(sys.modules)),
     }
 
 names, libraries, posix = json.loads(sys.argv[1])
@@ -248,6 +249,7 @@ def test_no_module_needs_posix(state_before_and_after, module):
         "threads",
         "generator",
         "default type",
+        "trackers",
     ],
 )
 def test_nothing_happens_at_import(state_before_and_after, what):

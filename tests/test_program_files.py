@@ -103,7 +103,7 @@ def test_a_file_of_pyros_trains_and_is_used_as_any_other(spec, run, cli):
     assert result.status == 0, result.err
     opened = pyro_vae.Run.open("run", trust=True)
     assert opened.settings.guide == (spec if "VAE" in spec else "vae.py:guide")
-    assert opened.metrics[-1][2] > opened.metrics[0][2]
+    assert opened.rows[-1][2] > opened.rows[0][2]
     found = json.loads(cli("evaluate", "run", "--trust", "--json", "--particles", 10).out)
     assert found["importance"]["log_px"] >= found["bound"]
     for command in (("sample",), ("reconstruct",), ("encode", "--data", "x.npy", "--out", "z.csv"),

@@ -210,9 +210,9 @@ def test_a_run_of_torchrun_is_interrupted_and_goes_on_with_another_number_of_ran
     before = read_metrics(folder)
     samples = int(before[-1][0]) * 3
     run = train(folder, resume=True, samples=samples, progress=False)
-    assert run.metrics[: len(before)] == before
-    assert run.metrics[-1][0] >= samples
-    assert run.metrics[-1][3] > before[1][3]
+    assert run.rows[: len(before)] == before
+    assert run.rows[-1][0] >= samples
+    assert run.rows[-1][3] > before[1][3]
 
 
 def test_an_analysis_by_two_ranks_is_that_of_one_but_for_its_noise(tmp_path):

@@ -159,7 +159,7 @@ def test_a_run_that_is_resumed_goes_on_with_schedule_and_warmup(compile, tmp_pat
     del plain["set"]["inference"]["kl_warmup"]
     other = train(tmp_path / "other", samples=3000, **plain)
     assert not torch.equal(other.model.decoder[1].weight, whole.model.decoder[1].weight)
-    assert other.metrics[0][2:] == whole.metrics[0][2:]  # what is evaluated has no weights
+    assert other.rows[0][2:] == whole.rows[0][2:]  # what is evaluated has no weights
     assert parts.settings.set == settings["set"]
 
 

@@ -33,6 +33,8 @@ from pyro_vae.run.settings import Settings, read_toml, whole
         ({"model": 3}, "--model 3 is not possible: give a name or path"),
         ({"data": ""}, "--data '' is not possible"),
         ({"latnet": 2}, "setting latnet of the call is unknown: did you mean latent?"),
+        ({"lr": 2}, "setting lr of the call is unknown: give step_size"),
+        ({"epochs": 2}, "setting epochs of the call is unknown: give samples, the number of epochs times"),
         ({"zzz": 2}, "setting zzz of the call is unknown: choose from data, model"),
         (
             {"set": {"decoder": {}}},
@@ -51,6 +53,10 @@ def test_impossible_settings_are_refused_in_one_line(given, message):
 
 
 def test_numbers_may_be_written_with_an_exponent():
+    # The paper's step size goes with its Adagrad; Adam has its own.
+    assert Settings().step_size == 0.02
+    assert (Settings(optimizer="adam").step_size, Settings(optimizer="Adam").step_size) == (1e-3, 1e-3)
+    assert Settings(optimizer="adam", step_size=0.02).step_size == 0.02
     settings = Settings.of({"samples": "1e6", "latent": 3.0, "step_size": "2e-2"})
     assert (settings.samples, settings.latent, settings.step_size) == (1_000_000, 3, 0.02)
     assert isinstance(settings.samples, int)

@@ -136,7 +136,7 @@ def analyze(
                 "binarize": run.dataset.binarize,
                 "measure": kind,
                 "split": split,
-                **({"samples": run.metrics[-1][0]} if run.metrics else {}),
+                **({"samples": run.rows[-1][0]} if run.rows else {}),
                 "inference": run.settings.inference,
                 "latent": run.settings.latent,
                 "weights": "at their mean" if random_weights else "trained",

@@ -8,10 +8,13 @@ datapoints share draws of random weights, what these move all together is added;
 
 __all__ = ["Comparison", "compare"]
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -26,7 +29,7 @@ from pyro_vae.split import Split
 from pyro_vae.traced import worth_compiling
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Runs with their scores on the same datapoints.
 
@@ -59,6 +62,32 @@ class Comparison:
         if first is None or other is None:
             raise InputError("a guide that is a point has no bound: give local=True")
         return other.minus(first)
+
+    def __repr__(self) -> str:
+        """The table as text."""
+        return f"{self.frame().to_string(float_format='{:.2f}'.format, na_rep='')}\n{self._caption()}"
+
+    def _repr_html_(self) -> str:
+        """The table, as notebooks show it."""
+        return f"{self.frame().to_html(float_format='{:.2f}'.format, na_rep='')}<p>{escape(self._caption())}</p>"
+
+    def _caption(self) -> str:
+        told = f"{self.runs[0].dataset.name} {self.split}, {self.datapoints:,} datapoints, nats per datapoint"
+        return f"{told}; differences from the first run, paired by datapoint, with their standard errors"
+
+    def frame(self) -> pd.DataFrame:
+        """Returns bounds and estimates of log p(x) by run, with differences and their standard errors."""
+        rows = []
+        for found in self.table()["runs"]:
+            named = {"bound": found} | {name: value for name, value in found.items() if isinstance(value, dict)}
+            row = {}
+            for name, values in named.items():
+                row[name] = values["bound" if name == "bound" else "log_px"]
+                row |= {f"{name} difference": values["difference"], f"{name} s.e.": values["difference_se"]}
+            rows.append(row)
+        frame = pd.DataFrame(rows, index=pd.Index([str(run.path) for run in self.runs], name="run"), dtype=float)
+        frame.iloc[0, [n for n, name in enumerate(frame) if name.endswith((" difference", " s.e."))]] = math.nan
+        return frame
 
     def table(self) -> dict[str, Any]:
         """Returns means and differences as a table that JSON can hold; what is not known is None.

@@ -68,7 +68,7 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
         "settings": _settings(run, about),
         "relaxed": about["measure"] == "relaxed",
         "left_out": list(summary["left_out"].items()),
-        "strips": image_rows(analysis),
+        "strips": image_rows(analysis, run.dataset.ink),
         "pictures": draw_all(analysis, run.metrics),
         "check_heads": ["replications", *(["site"] if several else []), "statistic", "data", "mean", "s.d.", "p"],
         "checks": [_check(row, several) for row in summary["fit"]["checks"]],
@@ -93,8 +93,8 @@ def _verdicts(found: Sequence[Finding]) -> list[tuple[str, str]]:
 
 def _settings(run: Run, about: dict[str, Any]) -> list[tuple[str, Any]]:
     trained = run.settings.inference
-    if run.metrics:
-        *_, test_bound = run.metrics[-1]
+    if run.rows:
+        *_, test_bound = run.rows[-1]
         trained += f", {about['samples']:,} samples, test bound {test_bound:.2f} nats per datapoint"
     rows = {
         "data": f"{run.dataset.name}, {about['split']} split, the first {about['datapoints']:,} datapoints",

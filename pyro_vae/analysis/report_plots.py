@@ -2,13 +2,13 @@
 
 __all__ = ["Plot", "draw_all", "image_rows"]
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from io import BytesIO
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import arviz as az
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import kstwo
 
 from pyro_vae.analysis.analyze import Analysis
+from pyro_vae.analysis.curves import show_curve
 from pyro_vae.analysis.diagnostics import flat
 from pyro_vae.analysis.summary import LEVEL
 
@@ -43,12 +44,12 @@ class Plot(NamedTuple):
     png: bytes
 
 
-def draw_all(analysis: Analysis, metrics: Sequence[Sequence[float]] = ()) -> dict[str, list[Plot]]:
+def draw_all(analysis: Analysis, metrics: pd.DataFrame) -> dict[str, list[Plot]]:
     """Draws every plot that there are numbers for.
 
     Arguments:
         analysis: The analysis.
-        metrics: The rows of the run's `metrics.csv`.
+        metrics: The metrics of the run.
 
     Returns:
         The plots by the section of the report that they belong to: `run`, `fit`, `sampler` or `guide`.
@@ -68,8 +69,13 @@ def draw_all(analysis: Analysis, metrics: Sequence[Sequence[float]] = ()) -> dic
         }
 
 
-def image_rows(analysis: Analysis) -> dict[str, bytes]:
-    """Draws data beside their predictions, a strip of images each; none where the data are no images."""
+def image_rows(analysis: Analysis, ink: bool = False) -> dict[str, bytes]:
+    """Draws data beside their predictions, a strip of images each; none where the data are no images.
+
+    Arguments:
+        analysis: The analysis.
+        ink: Whether larger values are darker.
+    """
     tree = analysis.tree
     groups = ("observed_data", "posterior_predictive_mean", "posterior_predictive", "prior_predictive")
     found = {group: tree[group].dataset["x"] for group in groups if group in tree.children and "x" in tree[group]}
@@ -81,9 +87,10 @@ def image_rows(analysis: Analysis) -> dict[str, bytes]:
         "posterior draw": found["posterior_predictive"].isel(chain=0, draw=-1),
         "prior draw": found["prior_predictive"].isel(chain=0, draw=0),
     }
-    low, high = min(0.0, float(found["observed_data"].min())), max(1.0, float(found["observed_data"].max()))
+    low, high = np.quantile(found["observed_data"].fillna(0.0), [0.005, 0.995])
+    black, white = (max(1.0, high), min(0.0, low)) if ink else (min(0.0, low), max(1.0, high))
     return {
-        name: _strip((images.values[:_IMAGES] - low) / (high - low))
+        name: _strip((images.values[:_IMAGES] - black) / (white - black))
         for name, images in rows.items()
         if images is not None
     }
@@ -116,25 +123,17 @@ def _axes(columns: int = 1) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
 
 
-def _curve(metrics: Sequence[Sequence[float]]) -> Iterator[Plot]:
-    rows = [row for row in metrics if row[0] > 0]
-    if not rows:
+def _curve(metrics: pd.DataFrame) -> Iterator[Plot]:
+    if not len(metrics):
         return
-    samples, _, train, test = zip(*rows, strict=True)
     figure, (axes,) = _axes()
-    axes.plot(samples, train, "o-", ms=3, color="C0", label="training data")
-    axes.plot(samples, test, "s--", ms=3, color="C1", label="test data")
-    axes.set_xscale("log")
-    # The first values may lie hundreds of nats below the rest; what is cut off is said on the page.
-    low = min(min(row[2:]) for row in rows[len(rows) // 3 :])
-    high = max(*train, *test)
-    if high > low:
-        axes.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
-    axes.set_xlabel("samples (training datapoints evaluated)")
-    axes.set_ylabel("lower bound (nats per datapoint)")
+    show_curve(axes, metrics)
     axes.legend(frameon=False)
-    cut = " The first third of the evaluations may lie below the axis." if min(*train, *test) < low else ""
-    yield Plot("Learning curve", f"The lower bound while the run was trained; higher is better.{cut}", _png(figure))
+    yield Plot(
+        "Learning curve",
+        "The lower bound while the run was trained; higher is better. Where its end is flat, that is shown larger.",
+        _png(figure),
+    )
 
 
 def _predictive(a: Analysis) -> Iterator[Plot]:
@@ -247,12 +246,19 @@ def _khat(a: Analysis) -> Iterator[Plot]:
     if "khat" not in a.datapoints:
         return
     finite = a.datapoints["khat"].where(np.isfinite(a.datapoints["khat"]), drop=True)
-    if finite.size:
-        yield Plot(
-            "Pareto k-hat",
-            "Of the guide's importance weights, by datapoint; 0.7 is the limit of what can be trusted.",
-            _png(az.plot_khat(SimpleNamespace(pareto_k=finite), visuals={"hlines": {}})),
-        )
+    if not finite.size:
+        return
+    figure, (axes,) = _axes()
+    axes.plot(finite["datapoint"], finite, ".", ms=4, color="C0")
+    axes.axhline(0.7, color="0.4", lw=1, ls="--")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set_xlabel("datapoint (number)")
+    axes.set_ylabel("Pareto k-hat (no unit)")
+    yield Plot(
+        "Pareto k-hat",
+        "Of the guide's importance weights, by datapoint; 0.7, the limit of what can be trusted, is marked.",
+        _png(figure),
+    )
 
 
 def _scale(a: Analysis) -> Iterator[Plot]:

@@ -15,6 +15,7 @@ import click
 from pyro_vae import __version__
 from pyro_vae.cli import analyze, data, encode, evaluate, explore, paper, pictures, train
 from pyro_vae.errors import InputError, Interrupted, RunError, reason
+from pyro_vae.run.settings import MEANT
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,6 +36,9 @@ for _command in (
     pictures.reconstruct,
     pictures.manifold,
     explore.explore,
+    pictures.latent,
+    pictures.traverse,
+    pictures.interpolate,
     data.data,
     data.parts,
     encode.encode,
@@ -48,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0, 1 a run failed, 2 wrong input, 128 + signal interrupted."""
     try:
         _pyro_vae.main(arguments, prog_name="pyro-vae", standalone_mode=False)
+    except click.NoSuchOption as error:
+        meant = MEANT.get(error.option_name.lstrip("-").replace("-", "_"))
+        _fail(f"no option {error.option_name}: give {meant}" if meant else error.format_message(), 2)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except InputError as error:

@@ -2,6 +2,9 @@
 
 __all__ = ["data", "parts"]
 
+import inspect
+import re
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -70,12 +73,40 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
+# What the run gives a part, or has an option of its own for.
+_GIVEN = {
+    *("self", "args", "kwargs", "features", "latent", "hidden", "prior", "guide", "model", "data"),
+    *("image_shape", "kinds", "classes", "covariates"),
+    *("batch", "step_size", "optimizer", "kl", "particles", "compile", "elbo", "force"),
+}
+
+
 @click.command()
 def parts() -> None:
-    """List what is on the shelves."""
+    """List what is on the shelves, with the arguments that --set takes."""
+    from pyro.infer import ELBO
+
+    from pyro_vae.run.arguments import parameters
     from pyro_vae.run.parts import find, names
 
+    of_all_bounds = {*parameters(ELBO)}
     for kind in ("model", "prior", "guide", "inference", "elbo", "marginal"):
         for name in names(kind):
-            summary = (find(kind, name).__doc__ or "").strip().partition("\n")[0]
-            click.echo(f"--{kind:<10} {name:<32} {summary.removeprefix('Creates ')}")
+            part = find(kind, name)
+            click.echo(f"--{kind:<10} {name:<32} {_told(part)}")
+            own = [key for key in parameters(part) if key not in _GIVEN | (of_all_bounds if kind == "elbo" else set())]
+            if own:
+                flags = ", ".join(f"{name if kind == 'marginal' else kind}.{key}" for key in own)
+                click.echo(f"{'':<46}--set {flags}")
+
+
+def _told(part: Any) -> str:
+    """What a part is, in its first sentence, with the source that it or its file names."""
+    paragraph = " ".join((inspect.getdoc(part) or "").split("\n\n")[0].split())
+    sentence = re.split(r"(?<=[^.]{3})\.(?: |$)", paragraph)[0].removeprefix("Creates ")
+    sentence = re.sub(r"\s*\[\d\]| (?:following|as described in) ref\w*$", "", sentence)
+    sentence = re.sub(r":? - ", " ", sentence)
+    plain = re.sub(r"(?::\w+:)?`+([^`]*)`+", r"\1", sentence).replace(r"\alpha", "alpha")
+    source = re.compile(r"\(([^()]*(?:\b(?:Section|Appendix|Equation|Algorithm) |\b(?:19|20)\d\d)[^()]*)\)")
+    found = source.search(inspect.getdoc(sys.modules[part.__module__]) or "")
+    return plain if found is None or source.search(plain) else f"{plain} ({found[1]})"

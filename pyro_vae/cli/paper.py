@@ -111,21 +111,27 @@ def _comparison_options(algorithms: Iterable[str]) -> Callable[[Command], Comman
     )
 
 
+_redraw = click.option("--redraw", is_flag=True, help="draw the table in --out again, and train nothing")
+
+
 @paper.command()
 @_grid_options("1e7")
 @_comparison_options(protocol.FIGURE2)
 @click.option(
     "--panels", multiple=True, metavar="DATA:LATENT,...", help="mnist:3,20 frey:10, for example  [default: all]"
 )
+@_redraw
 @click.argument("more", nargs=-1, metavar="")
-def figure2(panels: tuple[str, ...], more: tuple[str, ...], algorithms: list[str], seeds: int, **where: Any) -> None:
+def figure2(
+    panels: tuple[str, ...], more: tuple[str, ...], algorithms: list[str], seeds: int, redraw: bool, **where: Any
+) -> None:
     """The lower bound of AEVB and of wake-sleep over training samples."""
     if more and not panels:
         raise InputError(f"{more[0]} is not expected: give --panels before it")
     chosen = protocol.read_panels([*panels, *more])
     from pyro_vae.paper import reruns
 
-    _print(reruns.figure2(_grid(**where), chosen, algorithms, seeds))
+    _print(reruns.redrawn("2", where["out"]) if redraw else reruns.figure2(_grid(**where), chosen, algorithms, seeds))
 
 
 @paper.command()
@@ -138,12 +144,13 @@ def figure2(panels: tuple[str, ...], more: tuple[str, ...], algorithms: list[str
     callback=_words,
     help="numbers of training datapoints",
 )
-def figure3(train_sizes: list[str], algorithms: list[str], seeds: int, **where: Any) -> None:
+@_redraw
+def figure3(train_sizes: list[str], algorithms: list[str], seeds: int, redraw: bool, **where: Any) -> None:
     """The marginal likelihood reached by three algorithms, with few and with many training datapoints."""
     sizes = [whole("train_sizes", text, most=50_000) for text in train_sizes]
     from pyro_vae.paper import reruns
 
-    _print(reruns.figure3(_grid(**where), sizes, algorithms, seeds))
+    _print(reruns.redrawn("3", where["out"]) if redraw else reruns.figure3(_grid(**where), sizes, algorithms, seeds))
 
 
 @paper.command()

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pyro_vae.cli.options import computing, grouped, merged, settings_options
-from pyro_vae.run.settings import PARTS, Settings, read_toml
+from pyro_vae.run.settings import LOGS, PARTS, Settings, read_toml
 
 
 def _given(config: Path | None, assignments: tuple[str, ...], **named: str | None) -> dict[str, Any]:
@@ -49,6 +49,7 @@ def _given(config: Path | None, assignments: tuple[str, ...], **named: str | Non
     click.option("--out", metavar="RUN", help="the run folder  [default: runs/DATA-MODEL-INFERENCE-LATENT]"),
     click.option("--resume", is_flag=True, help="go on with the run in the folder"),
     click.option("--overwrite", is_flag=True, help="replace the run in the folder"),
+    click.option("--log", metavar="|".join(LOGS), help="send bounds and samples there at each evaluation"),
     click.option("--trust", is_flag=True, help="when resuming, run the Python files in the folder"),
 )
 @click.option("--no-figures", is_flag=True, help="draw nothing at the end")
@@ -61,7 +62,7 @@ def train(given: dict[str, Any], place: dict[str, Any], no_figures: bool) -> Non
         run = run_training(place.pop("out"), **place, **given)
     if ranks.rank():
         return
-    *_, test_bound = run.metrics[-1]
+    *_, test_bound = run.rows[-1]
     data = run.dataset
     click.echo(
         f"test bound {test_bound:.2f} nats per datapoint, "

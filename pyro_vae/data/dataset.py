@@ -36,6 +36,7 @@ class Dataset:
         reading: How the file was read, for others of the same kind; see `more_of`.
         fill: Where cells are missing, a possible value of each, with shape `(features,)`.
         span: The least and the largest value of each cell as networks see it; None where all are from 0 to 1.
+        ink: Whether larger values are darker, as ink on paper is: pictures show them so.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Dataset:
     reading: Mapping[str, Any] = field(default_factory=dict)
     fill: Tensor | None = None
     span: tuple[Tensor, Tensor] | None = None
+    ink: bool = False
 
     @property
     def features(self) -> int:

@@ -147,6 +147,7 @@ def load_data(
         reading,
         first_values(train) if missing else None,
         span(splits[0], scaled),
+        source.ink,
     ).to(device)
 
 

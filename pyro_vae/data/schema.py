@@ -53,6 +53,7 @@ def described(data: Dataset) -> dict[str, Any]:
         "binarize": data.binarize,
         "divisor": train.divisor,
         "missing": data.missing,
+        "ink": data.ink,
         "classes": list(data.classes),
         "labels": train.labels is not None,
         "covariates": 0 if train.covariates is None else train.covariates.shape[1],
@@ -118,6 +119,7 @@ def without_data(name: str, table: Mapping[str, Any], reason: str, device: torch
             reading={**dict.fromkeys(_READING), **dict(table["reading"])},
             fill=_long(table["fill"], features, device) if "fill" in table else None,
             span=span,
+            ink=bool(table.get("ink", False)),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         raise InputError(f"run.toml does not say what its data are, and {reason}") from error

@@ -49,6 +49,7 @@ class Source(NamedTuple):
         mapped: Whether values are too large for memory, and are or will be mapped from a file.
         in_order: Whether splits are cut in the order of the file, and values are not copied.
         complete: Whether it is known that no cell is missing.
+        ink: Whether larger values are darker, as ink on paper is.
     """
 
     train: Part
@@ -63,6 +64,7 @@ class Source(NamedTuple):
     mapped: bool = False
     in_order: bool = False
     complete: bool = False
+    ink: bool = False
 
 
 def require_file(path: Path) -> None:

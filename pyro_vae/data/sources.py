@@ -46,6 +46,7 @@ def _digits(folder: Path) -> Source:
         divisor=16,
         image_shape=(8, 8),
         label="labels",
+        ink=True,
     )
 
 
@@ -65,7 +66,7 @@ def _mnist(folder: Path) -> Source:
         for found, rows in ((train, slice(50_000)), (test, slice(None)))
     )
     digest = sha256("".join(_MNIST.values()).encode()).hexdigest()
-    return Source(first, second, digest, divisor=256, image_shape=(28, 28), label="labels")
+    return Source(first, second, digest, divisor=256, image_shape=(28, 28), label="labels", ink=True)
 
 
 def _frey(folder: Path) -> Source:

@@ -26,6 +26,8 @@ SETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "stl10": ("STL10", {"split": "train"}, {"split": "test"}),
     "omniglot": ("Omniglot", {"background": True}, {"background": False}),
 }
+# Those of ink on paper, stored the other way round.
+_INK = ("emnist", "kmnist", "qmnist", "usps")
 
 
 def vision_source(name: str, folder: Path) -> Source:
@@ -48,7 +50,8 @@ def vision_source(name: str, folder: Path) -> Source:
         digest.update(cells.tobytes())
         parts.append(Part(cells, {"labels": labels}))
         shapes.append(shape)
-    return Source(parts[0], parts[1], digest.hexdigest(), 256, shapes[0], label="labels", classes=classes)
+    ink = name in _INK
+    return Source(parts[0], parts[1], digest.hexdigest(), 256, shapes[0], label="labels", classes=classes, ink=ink)
 
 
 def _channels(name: str) -> str:

@@ -1,6 +1,6 @@
 """The paper's experiments, rerun: which runs they are, and what becomes of them (Section 5, Appendices A and E)."""
 
-__all__ = ["figure2", "figure3", "figure4", "figure5"]
+__all__ = ["figure2", "figure3", "figure4", "figure5", "redrawn"]
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -92,7 +92,7 @@ def figure4(grid: Grid) -> list[Path]:
     sides = {"mnist": 20, "frey": 10}
     trained = grid.train([_cell(data, 2, "aevb", 0, NETWORKS[data]) for data in sides], "figure2")
     runs = {sides[cell.data]: Run.open(folder, data_dir=grid.data_dir) for cell, folder in trained.folders.items()}
-    return _require_all(trained, [figures.figure4(runs, grid.out / "figure4.png")] if runs else [])
+    return _require_all(trained, figures.figure4(runs, grid.out / "figure4") if runs else [])
 
 
 def figure5(grid: Grid) -> list[Path]:
@@ -103,7 +103,24 @@ def figure5(grid: Grid) -> list[Path]:
     cells = [_cell("mnist", latent, "aevb", 0, NETWORKS["mnist"]) for latent in (2, 5, 10, 20)]
     trained = grid.train(cells, "figure2")
     runs = [Run.open(folder, data_dir=grid.data_dir) for folder in trained.folders.values()]
-    return _require_all(trained, [figures.figure5(runs, grid.out / "figure5.png")] if runs else [])
+    return _require_all(trained, figures.figure5(runs, grid.out / "figure5") if runs else [])
+
+
+def redrawn(figure: str, out: Path) -> list[Path]:
+    """Draws Figure 2 or 3 from its table alone, and trains nothing.
+
+    Arguments:
+        figure: `2` or `3`.
+        out: The folder of the table.
+
+    Raises:
+        InputError: If there is no table, or it is damaged.
+    """
+    path = out / f"figure{figure}.csv"
+    if (table := read_values(path)) is None or not len(table):
+        raise InputError(f"{path} is not there: train the runs first, or name the folder of the table by --out")
+    draw = {"2": figures.figure2, "3": figures.figure3}[figure]
+    return draw(table, paper_values(figure), out)
 
 
 def _rerun(

@@ -4,6 +4,7 @@ __all__ = [
     "ANALYSIS",
     "FORMAT",
     "REPORT",
+    "TENSORBOARD",
     "create",
     "read_checkpoint",
     "read_metrics",
@@ -45,8 +46,17 @@ from pyro_vae.run.stored import METRICS, metrics_row, require_checkpoint, requir
 
 FORMAT = 1
 FILES = ("run.toml", "metrics.csv", "weights.safetensors", "checkpoint.pt")
-PICTURES = ("curve.png", "samples.png", "reconstructions.png", "manifold.png")
+PICTURES = (
+    "curve.png",
+    "samples.png",
+    "reconstructions.png",
+    "manifold.png",
+    "latent.png",
+    "traverse.png",
+    "interpolate.png",
+)
 REPORT = "report.html"
+TENSORBOARD = "tensorboard"
 ANALYSIS = "analysis"
 ANALYSES = tuple(f"{ANALYSIS}/{name}" for name in ("draws.nc", "summary.json", "datapoints.csv", "latents.csv"))
 
@@ -141,7 +151,8 @@ def create(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
         for kind in PARTS:
             _remove_sources(copies / kind)
-        shutil.rmtree(analysis / "draws.zarr", ignore_errors=True)
+        for path in (analysis / "draws.zarr", folder / TENSORBOARD):
+            shutil.rmtree(path, ignore_errors=True)
         for path in (copies, analysis):
             with suppress(OSError):  # it is not there, or holds what is not ours
                 path.rmdir()

@@ -24,7 +24,7 @@ from pyro_vae.run import parts
 from pyro_vae.run.arguments import parameters
 from pyro_vae.run.fit import Learner
 from pyro_vae.run.record import used_data_dir
-from pyro_vae.run.settings import OF_DATA, Settings
+from pyro_vae.run.settings import OF_DATA, Settings, usual_step
 from pyro_vae.run.trust import located
 from pyro_vae.traced import worth_compiling
 
@@ -174,7 +174,7 @@ def _dataset(settings: Settings, device: torch.device, record: Mapping[str, Any]
 
 def _taken(settings: Settings, part: type[Any], *names: str) -> dict[str, Any]:
     """The settings among the named ones that a part takes; one that the user changed in vain is refused."""
-    defaults = {entry.name: entry.default for entry in fields(Settings)}
+    defaults = {entry.name: entry.default for entry in fields(Settings)} | {"step_size": usual_step(settings.optimizer)}
     for name in names:
         value = getattr(settings, name)
         if value != defaults[name] and not parts.takes(part, name):

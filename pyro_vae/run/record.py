@@ -46,6 +46,12 @@ def require_outside(path: Path, settings: Settings) -> None:
             raise InputError(f"{spec} lies in the run that --overwrite replaces: move it, or choose another --out")
 
 
+def _program() -> str:
+    """What was started; `python -m pyro_vae` is the command of our name."""
+    path = Path(sys.argv[0])
+    return "pyro-vae" if path.parts[-2:] == ("pyro_vae", "__main__.py") else path.name
+
+
 def _with_whole_path(settings: Settings) -> Settings:
     """The settings with data that are found from everywhere."""
     whole: dict[str, Any] = {
@@ -84,7 +90,7 @@ def describe(settings: Settings, data: Dataset, weighted: list[str], old: dict[s
     settings = _with_whole_path(settings)
     return {
         "format": folder.FORMAT,
-        "command": old.get("command", shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        "command": old.get("command", shlex.join([_program(), *sys.argv[1:]])),
         "device": str(data.train.device),
         "settings": settings.table(),
         **({"weighted": weighted} if weighted else {}),

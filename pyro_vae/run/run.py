@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from torch import nn
 
 from pyro_vae.data.dataset import Dataset
@@ -16,10 +17,11 @@ from pyro_vae.run.prepared import Prepared, prepare
 from pyro_vae.run.record import used_data_dir
 from pyro_vae.run.score import evaluate
 from pyro_vae.run.settings import Settings
+from pyro_vae.run.stored import METRICS
 from pyro_vae.run.trust import require
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A trained pair with its data and its folder.
 
@@ -29,7 +31,7 @@ class Run:
         dataset: The data.
         model: The generative model.
         guide: The recognition model, None where the algorithm has none.
-        metrics: The rows of `metrics.csv`.
+        rows: The rows of `metrics.csv`; see `metrics`.
     """
 
     path: Path
@@ -37,12 +39,30 @@ class Run:
     dataset: Dataset
     model: nn.Module
     guide: nn.Module | None
-    metrics: list[list[float]]
+    rows: list[list[float]]
+
+    def __repr__(self) -> str:
+        """One line."""
+        return f"Run {self.path}: {', '.join(self._told().values())}"
+
+    def _repr_html_(self) -> str:
+        """A table, as notebooks show it."""
+        return pd.Series({"run": str(self.path), **self._told()}).to_frame().to_html(header=False)
+
+    def _told(self) -> dict[str, str]:
+        s, rows = self.settings, self.rows
+        told = {"data": self.dataset.name, "model": f"{s.model} model"}
+        if self.guide is not None:
+            told["guide"] = f"{s.guide} guide"
+        told |= {"inference": s.inference, "latent": f"{s.latent} latents"}
+        if rows:
+            told |= {"samples": f"{rows[-1][0]:,} samples", "test bound": f"test bound {rows[-1][3]:.2f} nats"}
+        return told
 
     @classmethod
-    def of(cls, path: Path, prepared: Prepared, metrics: list[list[float]]) -> "Run":
+    def of(cls, path: Path, prepared: Prepared, rows: list[list[float]]) -> "Run":
         """Makes a run of what was prepared for it."""
-        return cls(path, prepared.settings, prepared.dataset, prepared.model, prepared.guide, metrics)
+        return cls(path, prepared.settings, prepared.dataset, prepared.model, prepared.guide, rows)
 
     @classmethod
     def open(
@@ -81,6 +101,11 @@ class Run:
         run = cls.of(path, prepared, folder.read_metrics(path))
         folder.read_weights(path, run.modules)
         return run
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """The evaluations: `samples`, `seconds` of training, `train_bound` and `test_bound` in nats per datapoint."""
+        return pd.DataFrame(self.rows, columns=list(METRICS)).astype({"samples": "int64"})
 
     @property
     def modules(self) -> dict[str, nn.Module]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 from pyro import poutine
 from torch import Tensor, nn
@@ -44,6 +45,22 @@ class Score(NamedTuple):
     measure: str
     weights_kl: float | None
     weighted: list[str]
+
+    def __repr__(self) -> str:
+        """One line."""
+        found = (f"{name} {row['nats']:.2f} ± {row['s.e.']:.2f}" for name, row in self.table().iterrows())
+        return f"Score ({self.measure}, nats per datapoint): {'; '.join(found)}"
+
+    def _repr_html_(self) -> str:
+        """A table, as notebooks show it."""
+        return self.table().to_html(float_format="{:.3f}".format)
+
+    def table(self) -> pd.DataFrame:
+        """Returns bound and estimates, means over the datapoints in nats, with their standard errors."""
+        estimates = {} if self.bound is None else {"bound": self.bound}
+        estimates |= {f"log p(x), {name}": marginal.estimates for name, marginal in self.marginals.items()}
+        rows = [estimate.mean() for estimate in estimates.values()]
+        return pd.DataFrame(rows, index=list(estimates), columns=["nats", "s.e."])
 
     def gathered(self) -> "Score":
         """Returns the score of all datapoints, where several ranks have scored their own; see `pyro_vae.ranks`."""

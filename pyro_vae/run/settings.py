@@ -3,7 +3,20 @@
 Nothing here needs torch, so that the command line can answer at once.
 """
 
-__all__ = ["BINARIZE", "COMPILE", "KL", "MARGINAL", "OF_DATA", "PARTS", "Settings", "read_toml", "whole"]
+__all__ = [
+    "BINARIZE",
+    "COMPILE",
+    "KL",
+    "LOGS",
+    "MARGINAL",
+    "MEANT",
+    "OF_DATA",
+    "PARTS",
+    "Settings",
+    "read_toml",
+    "usual_step",
+    "whole",
+]
 
 import difflib
 import math
@@ -18,6 +31,7 @@ from pyro_vae.errors import InputError
 
 KL = ("sampled", "analytic")
 COMPILE = ("auto", "on", "off")
+LOGS = ("tensorboard", "mlflow", "wandb")
 MARGINAL = "importance"
 """The estimator of log p(x) where none is asked for."""
 
@@ -43,6 +57,24 @@ OF_DATA = (
 )
 """The settings that `load_data` has under the same names."""
 
+# What people call settings elsewhere, and what they are here.
+MEANT = {
+    "epochs": "--samples, the number of epochs times that of training datapoints",
+    "num_epochs": "--samples, the number of epochs times that of training datapoints",
+    "steps": "--samples, the number of steps times --batch",
+    "lr": "--step-size",
+    "learning_rate": "--step-size",
+    "batch_size": "--batch",
+    "latent_dim": "--latent",
+    "z_dim": "--latent",
+    "hidden_dim": "--hidden",
+    "dataset": "--data",
+    "optim": "--optimizer",
+    "num_particles": "--particles",
+    "loss": "--elbo",
+    "output": "--out",
+}
+
 _TRUTH = {"true": True, "false": False}
 
 Options = dict[str, dict[str, Any]]
@@ -66,7 +98,7 @@ class Settings:
     hidden: int = _setting(500, "number of hidden units")
     samples: int = _setting(200_000, "training budget in datapoint evaluations, 1e6 for example")
     batch: int = _setting(100, "datapoints in a minibatch")
-    step_size: float = _setting(0.02, "global step size")
+    step_size: float = _setting(None, "global step size  [default: 0.02, of other optimizers than adagrad 0.001]")
     train_size: int | None = _setting(None, "use the first N training datapoints only")
     kl: str = _setting("sampled", "the paper's estimator A (sampled) or B (analytic)", KL)
     particles: int = _setting(1, "draws of z per datapoint in the objective")
@@ -94,6 +126,8 @@ class Settings:
     set: Options = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.step_size is None:
+            object.__setattr__(self, "step_size", usual_step(self.optimizer))
         for name in ("latent", "hidden", "samples", "batch", "train_size", "particles", "seed", "divisor"):
             value = getattr(self, name)
             if value is not None or name != "train_size":
@@ -141,6 +175,10 @@ class Settings:
         names = [entry.name for entry in fields(cls)]
         for name in given:
             if name not in names:
+                if name in MEANT:
+                    raise InputError(
+                        f"setting {name} of {where} is unknown: give {MEANT[name].replace('--', '').replace('-', '_')}"
+                    )
                 near = difflib.get_close_matches(name, names, n=1)
                 mend = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names)}"
                 raise InputError(f"setting {name} of {where} is unknown: {mend}")
@@ -149,6 +187,11 @@ class Settings:
     def table(self) -> dict[str, Any]:
         """Returns the settings as a table for a TOML file, which has no word for what is not set."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def usual_step(optimizer: str) -> float:
+    """Returns the step size where none is given: the paper's for its Adagrad, and Adam's own for all others."""
+    return 0.02 if optimizer == "adagrad" else 1e-3
 
 
 def whole(name: str, value: Any, least: int = 1, most: int = 2**53) -> int:

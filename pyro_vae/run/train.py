@@ -22,6 +22,7 @@ from pyro_vae.run.settings import Settings
 from pyro_vae.run.signals import collected
 from pyro_vae.run.stored import require_fit
 from pyro_vae.run.support import require_support
+from pyro_vae.run.trackers import require_tracker, tracked
 from pyro_vae.run.training import Training
 from pyro_vae.run.trust import contents, copy
 from pyro_vae.run.trust import require as require_trusted
@@ -56,6 +57,7 @@ def train(
     overwrite: bool = False,
     trust: bool = False,
     progress: bool = True,
+    log: str | None = None,
     **settings: Any,
 ) -> Run:
     """Trains a model and its guide into a run folder.
@@ -70,6 +72,7 @@ def train(
         overwrite: Replace the run in the folder.
         trust: Whether the user's Python files that a resumed folder holds copies of may be run.
         progress: Whether to report progress on standard error.
+        log: What bounds and samples are sent to at each evaluation, `tensorboard`, `mlflow` or `wandb`.
         settings: Settings by name, see `Settings`. `data` may be a data set (see `pyro_vae.data`), or what one is made
             of: a run that was trained on such data is resumed with them. `model` and `guide` may be what is called with
             data, functions, methods or modules, or classes; each run trains copies of the nets in them.
@@ -84,6 +87,7 @@ def train(
     """
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other: give one")
+    require_tracker(log)
     ranks.join()
     data = None
     if not isinstance(settings.get("data", ""), str | Path):
@@ -101,7 +105,7 @@ def train(
         learner = prepared.learner()
         folder.require_savable(prepared.modules)
         weighted = weighted_terms(prepared.model, prepared.guide, prepared.dataset.train.first(2))
-        run = Run.of(start.path, prepared, metrics=[])
+        run = Run.of(start.path, prepared, rows=[])
         ranks.maxima(0)  # all of them have found the folder as it should be, before one writes in it
         with locked(run.path) if ranks.rank() == 0 else nullcontext():
             _claim(start)
@@ -111,7 +115,8 @@ def train(
             if ranks.rank() == 0:
                 folder.write_record(run.path, record.describe(run.settings, run.dataset, weighted, start.record))
                 copy(start.files, run.path)
-            Training(run, learner, clock, weighted, progress, signals).go()
+            with tracked(log, run) as told:
+                Training(run, learner, clock, weighted, progress, signals, told).go()
     return run
 
 
@@ -170,7 +175,7 @@ def _restored(run: Run, learner: Learner) -> Clock:
             python_state.write(module, state.get("python", {}).get(part, ()))
         learner.load_state_dict(state["learner"])
         run.dataset.train.go_on(int(state.get("fed", 0)))
-        run.metrics.extend([int(samples), *map(float, values)] for samples, *values in state["metrics"])
+        run.rows.extend([int(samples), *map(float, values)] for samples, *values in state["metrics"])
         clock = Clock(int(state["clock"]["samples"]), float(state["clock"]["seconds"]))
         if "host_generators" in state:  # older checkpoints hold torch's only
             set_host_generators(state["host_generators"])

@@ -16,6 +16,7 @@ from pyro_vae.run import folder
 from pyro_vae.run.fit import Clock, Learner, fit, not_finite, require_finite
 from pyro_vae.run.progress import Progress
 from pyro_vae.run.run import Run
+from pyro_vae.run.trackers import Log, silent
 from pyro_vae.traced import verify
 
 # An evaluation makes about this many draws of each split, from at most as many datapoints.
@@ -38,12 +39,20 @@ class Training:
         weighted: The sites whose terms training weighs.
         progress: Whether to report progress on standard error.
         signals: The signals that have come; one of them ends the run.
+        log: What is told of each evaluation.
     """
 
     def __init__(
-        self, run: Run, learner: Learner, clock: Clock, weighted: list[str], progress: bool, signals: list[int]
+        self,
+        run: Run,
+        learner: Learner,
+        clock: Clock,
+        weighted: list[str],
+        progress: bool,
+        signals: list[int],
+        log: Log,
     ) -> None:
-        self.run, self.learner, self.clock, self.signals = run, learner, clock, signals
+        self.run, self.learner, self.clock, self.signals, self.log = run, learner, clock, signals, log
         self.weighted = weighted
         with told("looking at the guide"):
             self.proposal = proposal(run.guide, run.dataset.train.first(LOOKED_AT))
@@ -62,7 +71,7 @@ class Training:
         """
         with self.progress:
             if ranks.rank() == 0:
-                folder.write_metrics(self.run.path, self.run.metrics)
+                folder.write_metrics(self.run.path, self.run.rows)
             self.checkpoint()
             budget, warmup = self.run.settings.samples, getattr(self.learner, "warmup", 0)
             if self.weighted:
@@ -109,11 +118,20 @@ class Training:
         bounds[0] -= weights_cost(run.model, run.dataset.train.total)
         if not all(map(math.isfinite, bounds)):
             raise not_finite("bound", self.learner, clock.samples)
-        run.metrics.append([clock.samples, round(clock.seconds, 3), *bounds])
+        run.rows.append([clock.samples, round(clock.seconds, 3), *bounds])
         if ranks.rank() == 0:
-            folder.write_metrics(run.path, run.metrics)
+            folder.write_metrics(run.path, run.rows)
         self.progress.evaluated(clock, *bounds)
+        self._tell(clock, bounds)
         verify()
+
+    def _tell(self, clock: Clock, bounds: list[float]) -> None:
+        """Tells a tracker, whose failure is none of the run's."""
+        try:
+            self.log(clock.samples, {"train_bound": bounds[0], "test_bound": bounds[1], "seconds": clock.seconds})
+        except Exception as error:  # a server that has gone
+            self.progress.note(f"--log failed, and the run goes on without it: {reason(error)}")
+            self.log = silent
 
     def after_step(self, clock: Clock) -> None:
         """Writes a checkpoint where one is due, and ends the run where a signal has come."""
@@ -131,7 +149,7 @@ class Training:
         self.saved = monotonic()
         modules = self.run.modules
         state: dict[str, Any] = {part: module.state_dict() for part, module in modules.items()}
-        state |= {"learner": self.learner.state_dict(), "clock": asdict(self.clock), "metrics": self.run.metrics}
+        state |= {"learner": self.learner.state_dict(), "clock": asdict(self.clock), "metrics": self.run.rows}
         state["host_generators"] = host_generators()
         state["fed"] = self.run.dataset.train.fed
         state["python"] = {part: python_state.read(module) for part, module in modules.items()}

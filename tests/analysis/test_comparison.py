@@ -41,6 +41,17 @@ def test_differences_are_paired(cli, runs):
     assert comparison.difference(1, "ais") == pytest.approx((1, math.sqrt(1 / 3)))
     row = comparison.table()["runs"][1]
     assert (row["bound"], row["difference"], row["ais"]["log_px"], row["ais"]["difference"]) == (3.5, 0.5, 7, 1)
+    # A notebook shows the same numbers.
+    frame = comparison.frame()
+    assert frame.loc["b"].tolist() == pytest.approx([3.5, 0.5, math.sqrt(1 / 3) / 2, 7, 1, math.sqrt(1 / 3)])
+    assert frame.loc["a"].isna().tolist() == [False, True, True] * 2
+    assert "3.50" in comparison._repr_html_()
+    assert repr(comparison).splitlines()[-2].split() == ["b", "3.50", "0.50", "0.29", "7.00", "1.00", "0.58"]
+    assert repr(scores[1]) == "Score (relaxed, nats per datapoint): bound 3.50 ± 0.00; log p(x), ais 7.00 ± 0.00"
+    assert "<td>7.000</td>" in scores[1]._repr_html_()
+    told = "b: digits, bernoulli model, gaussian guide, aevb, 2 latents, 300 samples, test bound "
+    assert repr(opened[1]).startswith(f"Run {told}")
+    assert list(opened[1].metrics) == ["samples", "seconds", "train_bound", "test_bound"]
 
 
 def test_compares_what_evaluate_says(cli, runs):

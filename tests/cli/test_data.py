@@ -1,5 +1,7 @@
 """`pyro-vae data` and `pyro-vae parts`."""
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -41,3 +43,13 @@ def test_parts_lists_the_shelves(cli):
     assert result.status == 0
     for text in ("--model      bernoulli", "--prior      normal", "--guide      gaussian", "--inference  aevb"):
         assert text in result.out
+    # One plain line each, with its source, and one with the arguments that `--set` takes.
+    lines = result.out.splitlines()
+    mixed = next(n for n, line in enumerate(lines) if line.split()[:2] == ["--model", "mixed"])
+    assert lines[mixed].endswith("a model of columns of several kinds (HI-VAE; Nazabal et al., 2018)")
+    assert lines[mixed + 1].split() == ["--set", "model.depth,", "model.activation,", "model.min_log_variance"]
+    told = [line[46:] for line in lines]
+    assert all(told)
+    assert not [line for line in told if re.search(r":\w+:`|``|\[\d\]|\\\\", line)]
+    assert "--set ais.temperatures, ais.chains, ais.leapfrogs" in told
+    assert "--set elbo.alpha" in told

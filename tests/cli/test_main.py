@@ -38,6 +38,9 @@ def _array(name, array):
             ("train", "--set", "model.layers=3"),
             "--set model.layers is unknown: BernoulliModel takes hidden, prior, depth, activation",
         ),
+        (("train", "--epochs", "3"), "no option --epochs: give --samples, the number of epochs times that of training"),
+        (("train", "--lr", "1e-3"), "no option --lr: give --step-size"),
+        (("train", "--batch-size", "64"), "no option --batch-size: give --batch"),
         (("train", "--set", "inference.L=3"), "--set inference.L is unknown: AEVB takes batch, step_size"),
         (
             ("train", "--set", "model.hidden=-3"),
@@ -102,7 +105,7 @@ def test_wrong_input_ends_with_2_and_one_line(cli, arguments, message):
 def test_help_and_version(cli):
     assert "Commands:" in cli("--help").out
     assert cli("--version").out.strip().endswith(pyro_vae.__version__)
-    assert "[default: 0.02]" in cli("train", "--help").out
+    assert "[default: 500]" in cli("train", "--help").out
     assert "Commands:" in cli().out
 
 

@@ -1,4 +1,4 @@
-"""`pyro-vae sample`, `reconstruct` and `manifold`, run as a user would."""
+"""Pictures of a trained model, asked for as a user would."""
 
 import pytest
 from matplotlib.image import imread
@@ -17,6 +17,11 @@ def run(tmp_path_factory):
         (("sample", "--number", "7"), "samples.png"),
         (("reconstruct", "--number", "3"), "reconstructions.png"),
         (("manifold", "--grid", "4"), "manifold.png"),
+        (("sample", "--z", "1.5,-0.3", "--z", "-1,0"), "samples.png"),
+        (("reconstruct", "--index", "300,2"), "reconstructions.png"),
+        (("latent", "--split", "train"), "latent.png"),
+        (("traverse", "--steps", "3", "--index", "5"), "traverse.png"),
+        (("interpolate", "3", "7", "--steps", "3"), "interpolate.png"),
     ],
 )
 def test_a_picture_lies_in_the_run_or_where_it_is_asked_for(cli, run, tmp_path, command, picture):
@@ -26,6 +31,32 @@ def test_a_picture_lies_in_the_run_or_where_it_is_asked_for(cli, run, tmp_path, 
     result = cli(name, run.path, "--out", tmp_path / "elsewhere.png", *options)
     assert (result.status, result.out) == (0, f"{tmp_path / 'elsewhere.png'}\n")
     assert (imread(tmp_path / "elsewhere.png") == imread(run.path / picture)).all()
-    result = cli(name, run.path, "--out", "picture.jpg")
+    result = cli(name, run.path, "--out", "picture.jpg", *options)
     assert (result.status, result.err.count("\n")) == (2, 1)
-    assert "--out picture.jpg is not possible: give the name of a .png file" in result.err
+    assert "--out picture.jpg is not possible: give the name of a .png, .svg or .pdf file" in result.err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("sample", "--z", "1"), "1 latent variables are given, and the model has 2"),
+        (("sample", "--z", "1,x"), "--z 1,x is not possible: give numbers, separated by commas"),
+        (("sample", "--z", "1,0", "--z", "1"), "every z needs as many numbers"),
+        (("sample", "--z", "1,nan"), "latent variables of z are outside of their support"),
+        (("reconstruct", "--index", "359"), "datapoint 359 is not there: the test split has 359, from 0 on"),
+        (("reconstruct", "--index", "1.5"), "--index 1.5 is not possible: give whole numbers, separated by commas"),
+        (("interpolate", "0", "x"), "'x' is not a valid integer"),
+        (("traverse", "--index", "400"), "datapoint 400 is not there"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said_in_a_line(cli, run, command, message):
+    name, *options = command
+    result = cli(name, run.path, *options)
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert message in result.err
+
+
+def test_a_picture_may_be_drawn_by_lines(cli, run, tmp_path):
+    for name, start in (("a.svg", b"<?xml"), ("a.pdf", b"%PDF")):
+        assert cli("latent", run.path, "--out", tmp_path / name).status == 0
+        assert (tmp_path / name).read_bytes().startswith(start)

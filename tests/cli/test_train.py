@@ -38,6 +38,7 @@ def test_train_leaves_everything_that_a_run_is(cli):
         ".lock",
         "checkpoint.pt",
         "curve.png",
+        "latent.png",
         "manifold.png",
         "metrics.csv",
         "reconstructions.png",
@@ -51,7 +52,7 @@ def test_train_leaves_everything_that_a_run_is(cli):
     assert last.startswith("2000,")
     assert f"test bound {float(last.split(',')[3]):.2f} nats per datapoint" in result.out
     assert "train bound" in result.err  # progress goes to standard error
-    assert result.out.count(".png") == 4
+    assert result.out.count(".png") == 5
     record = tomllib.loads((run / "run.toml").read_text())
     assert record["settings"]["hidden"] == 20
     assert record["settings"]["kl"] == "sampled"

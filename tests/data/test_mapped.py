@@ -49,8 +49,8 @@ def test_a_run_is_bitwise_that_of_data_in_memory_and_resumes(monkeypatch):
     monkeypatch.setattr(mapped, "LARGE", 2**31)
     np.savez("x.npz", train=x[:160], test=x[160:])
     whole = train("whole", data="x.npz", samples=3000, scale="standard", **OPTIONS)
-    bounds = [[row[0], *row[2:]] for row in run.metrics]
-    assert bounds == [[row[0], *row[2:]] for row in whole.metrics]
+    bounds = [[row[0], *row[2:]] for row in run.rows]
+    assert bounds == [[row[0], *row[2:]] for row in whole.rows]
     monkeypatch.setattr(mapped, "LARGE", 1000)
     train("half", data="x.npy", samples=1500, scale="standard", **OPTIONS)
     resumed = train("half", resume=True, samples=3000, progress=False)

@@ -29,7 +29,7 @@ def test_data_in_memory_train_and_resume(tmp_path, given):
     run = pyro_vae.train(tmp_path / "run", data=data, **options, **TINY)
     assert run.dataset.scaled is not None
     resumed = pyro_vae.train(tmp_path / "run", resume=True, data=data, samples=400, progress=False)
-    assert resumed.metrics[-1][0] == 400
+    assert resumed.rows[-1][0] == 400
     with pytest.raises(InputError, match="give them again, data="):
         pyro_vae.train(tmp_path / "run", resume=True, samples=600, progress=False)
     # Opened without them, it scores others, and says what it needs for its own.

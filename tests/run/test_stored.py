@@ -239,7 +239,7 @@ def test_changed_run_folders_are_opened_or_refused_in_one_line(tmp_path):
             assert "\n" not in str(refusal)  # noqa: PT017, any other error is the failure
         path.write_bytes(content)
     assert 100 < refused < 250
-    assert Run.open(tmp_path / "run", trust=True).metrics
+    assert Run.open(tmp_path / "run", trust=True).rows
     shutil.rmtree(tmp_path / "run" / "parts")
     with pytest.raises(InputError, match=r"model.py cannot be read: No such file"):
         Run.open(tmp_path / "run", trust=True)

@@ -27,7 +27,7 @@ class Images:
     def __init__(self, run: Run, space: Space) -> None:
         self.shape = images.image_shape(run)
         self.space = space
-        self.ink = run.settings.data.lower() in images._INK
+        self.ink = run.dataset.ink
         train = run.dataset.train
         seen = train.first(_SAMPLE)[:, : run.dataset.features] if len(train) else space.means(space.prior[:200])
         # Counts are shown from 0 to the largest of the data.
