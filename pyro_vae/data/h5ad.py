@@ -2,13 +2,18 @@
 
 __all__ = ["h5ad_source"]
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pyro_vae.data.source import Part, Source, as_numbers, checksum, refusing, require_file
+from pyro_vae.data.source import Part, Source, as_numbers, checksum, refusing
 from pyro_vae.errors import InputError
+from pyro_vae.memory import require_room
+
+# Bytes of a value of a sparse matrix that is made dense.
+_DENSE = 8
 
 
 def h5ad_source(path: Path, beside: Sequence[str] = ()) -> Source:
@@ -27,8 +32,8 @@ def h5ad_source(path: Path, beside: Sequence[str] = ()) -> Source:
         raise InputError(f"--data {path} needs anndata: pip install anndata, or save X as .npy or .csv") from error
     where = f"--data {path}"
     with refusing(f"{where} cannot be read by anndata"):
-        require_file(path)
         found = checksum(path)
+        _require_room(path)
         cells = read_h5ad(path)
         values = cells.X.toarray() if hasattr(cells.X, "toarray") else np.asarray(cells.X)
     for name in beside:
@@ -39,3 +44,22 @@ def h5ad_source(path: Path, beside: Sequence[str] = ()) -> Source:
     kept = {name: cells.obs[name].to_numpy(dtype=object, na_value=None) for name in beside}
     names = tuple(map(str, cells.var_names))
     return Source(Part(as_numbers(values, where, names), kept), None, found, names=names)
+
+
+def _require_room(path: Path) -> None:
+    """Checks that there is memory for all arrays: a chunk that was never written promises as much as one that was."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        sizes = []
+
+        def visited(name: str, item: "h5py.Dataset | h5py.Group") -> None:
+            if isinstance(item, h5py.Dataset) and item.shape is not None:
+                if item.external or item.is_virtual:
+                    raise ValueError(f"{name} lies in another file")
+                sizes.append(math.prod(item.shape) * item.dtype.itemsize)
+            if "shape" in item.attrs and name == "X":  # a sparse matrix, which is made dense
+                sizes.append(math.prod(map(int, np.ravel(item.attrs["shape"]))) * _DENSE)
+
+        file.visititems(visited)
+    require_room(2 * sum(sizes), "it unpacks to")

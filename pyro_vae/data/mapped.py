@@ -20,6 +20,7 @@ import numpy as np
 
 from pyro_vae.data.source import Array, Part, Source
 from pyro_vae.errors import InputError
+from pyro_vae.files import open_regular
 
 # An .npy file of more bytes is mapped; smaller ones lie on the device.
 LARGE = 2**31
@@ -84,7 +85,7 @@ def _checksum(path: Path) -> str:
     """SHA-256 of the size of a file and of pieces all over it: the whole would take longer than some runs."""
     size = path.stat().st_size
     digest = sha256(str(size).encode())
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for n in range(_PLACES):
             file.seek(n * max(0, size - _PIECE) // (_PLACES - 1))
             digest.update(file.read(_PIECE))

@@ -6,16 +6,21 @@ import csv
 import difflib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pyro_vae.data.source import Array, Part, Source, as_numbers, checksum, refusing, require_file
+from pyro_vae.data.source import Array, Part, Source, as_numbers, checksum, refusing
 from pyro_vae.errors import InputError
+from pyro_vae.files import open_regular
+from pyro_vae.memory import require_room
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
+# What a byte of text takes when it is read, and a cell of a column.
+_HELD, _CELL = 8, 16
 
 
 def table_source(path: Path, test: Path | None = None, **chosen: Any) -> Source:
@@ -41,8 +46,8 @@ def table_source(path: Path, test: Path | None = None, **chosen: Any) -> Source:
 
 def _read(path: Path) -> tuple[Any, str]:
     with refusing(f"--data {path} cannot be read as a table"):
-        require_file(path)
         found = checksum(path)
+        require_room(_HELD * path.stat().st_size, "read, it takes")
         if path.suffix == ".parquet":
             return _parquet(path), found
         return _text(path, "\t" if path.suffix == ".tsv" else ","), found
@@ -53,14 +58,21 @@ def _parquet(path: Path) -> Any:
         import pyarrow  # noqa: F401
     except ImportError as error:
         raise InputError(f"--data {path} needs pyarrow: pip install pyarrow, or save the table as .csv") from error
-    return pd.read_parquet(path, engine="pyarrow")
+    from pyarrow import parquet
+
+    with open_regular(path) as file:
+        about = parquet.ParquetFile(file).metadata
+        # A column of one value in all rows takes a few bytes.
+        require_room(_CELL * about.num_rows * about.num_columns, "it unpacks to")
+        file.seek(0)
+        return pd.read_parquet(file, engine="pyarrow")
 
 
 def _text(path: Path, separator: str) -> Any:
     """Reads text, after a look at whether all of its rows are alike."""
     where = f"--data {path}"
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with open_regular(path) as content, TextIOWrapper(content, "utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter=separator, strict=True)
             header = next((row for row in rows if row), [])
             for row in rows:
@@ -79,15 +91,16 @@ def _text(path: Path, separator: str) -> Any:
     named = not all(map(_is_number, header)) or header == [str(n) for n in range(max(2, len(header)))]
     names = header if named else [str(n + 1) for n in range(len(header))]
     _check_names(names, where)
-    return pd.read_csv(
-        path,
-        sep=separator,
-        encoding="utf-8-sig",
-        header=0 if named else None,
-        names=names,
-        index_col=False,
-        low_memory=False,
-    )
+    with open_regular(path) as content:
+        return pd.read_csv(
+            content,
+            sep=separator,
+            encoding="utf-8-sig",
+            header=0 if named else None,
+            names=names,
+            index_col=False,
+            low_memory=False,
+        )
 
 
 def _is_number(text: str) -> bool:
@@ -156,6 +169,7 @@ def frame_source(
 
 
 def _check_names(names: Sequence[str], where: str) -> None:
+    seen: set[str] = set()
     for n, name in enumerate(names):
         if not name.strip():
             raise InputError(
@@ -163,8 +177,9 @@ def _check_names(names: Sequence[str], where: str) -> None:
             )
         if not name.isprintable():
             raise InputError(f"{where} has characters that do not print in the name of column {n + 1}: rename it")
-        if name in names[:n]:
+        if name in seen:
             raise InputError(f"{where} has two columns called {name}: rename one")
+        seen.add(name)
 
 
 def _categories(column: Any, name: str, where: str, levels: tuple[str, ...] | None) -> tuple[Array, tuple[str, ...]]:

@@ -4,6 +4,7 @@ __all__ = ["build", "find", "is_file", "names", "split_spec", "takes"]
 
 import pkgutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from inspect import Parameter
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from pyro_vae.errors import InputError
 from pyro_vae.run.arguments import checked, parameters
+from pyro_vae.run.settings import is_file
 from pyro_vae.run.user_code import guarded, is_user_code, load
 
 _SHELVES = {
@@ -30,6 +32,8 @@ _METHODS = {
     "marginal": "estimate",
     "elbo": "loss_and_grads",
 }
+# What is made of weights, whose number is the settings' to say.
+_OF_WEIGHTS = ("model", "prior", "guide")
 
 
 def names(kind: str) -> list[str]:
@@ -61,11 +65,6 @@ def _files(kind: str) -> list[str]:
 
 def _on_shelf(kind: str, name: str) -> Any:
     return _part(import_module(f"{_SHELVES[kind]}.{name}"), name)
-
-
-def is_file(spec: str) -> bool:
-    """Whether a part is asked for by path, `FILE.py` or `FILE.py:CLASS`."""
-    return spec.endswith(".py") or ".py:" in spec
 
 
 def split_spec(spec: str) -> tuple[Path, str]:
@@ -174,6 +173,8 @@ def build(kind: str, part: Callable[..., Any], *given: Any, own: Mapping[str, An
         InputError: If the class does not take an argument of the user's, or one is not what its annotation says (see
             `pyro_vae.run.arguments`), or it cannot be built from them.
     """
+    from pyro_vae.run.sizes import built_within  # imports torch, and the command line asks here what is a file
+
     own = own or {}
     name = part.__name__
     for key in own:
@@ -184,7 +185,10 @@ def build(kind: str, part: Callable[..., Any], *given: Any, own: Mapping[str, An
             raise InputError(f"--set {kind}.{key} is not possible: the run itself gives it to {name}, leave it out")
     with guarded(f"{kind} {name} cannot be built"):
         named = checked(part, given, {**shared, **own}, {key: f"--set {kind}.{key}" for key in own})
-        built = part(*given, **named)
+        sizes = {**dict(zip(parameters(part), given, strict=False)), **named}
+        told = ", ".join(f"{key} {value:,}" for key, value in sizes.items() if type(value) is int and value > 1)
+        make = partial(part, *given, **named)
+        built = built_within(f"{kind} {name} with {told}", make) if kind in _OF_WEIGHTS else make()
         if isinstance(part, type) and not isinstance(built, part):
             raise InputError(f"{kind} {name} cannot be built: its constructor returns a {type(built).__name__}")
     return built
