@@ -16,6 +16,9 @@ from pyro_vae import __version__
 from pyro_vae.cli import analyze, data, encode, evaluate, paper, pictures, train
 from pyro_vae.errors import InputError, Interrupted, RunError, reason
 
+# Of a message. The thing is named at its beginning, the mend at its end.
+_LONGEST, _END = 1000, 300
+
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
@@ -67,6 +70,8 @@ def _fail(message: str, status: int) -> None:
     if status != 1 and _among_others():
         sys.exit(status)  # the first of torchrun's processes says it
     line = " ".join(message.split())
+    if len(line) > _LONGEST:  # some values are a file's
+        line = f"{line[: _LONGEST - _END]} ... {line[-_END:]}"
     # A name in a folder from elsewhere may hold what moves a terminal's cursor.
     click.echo(f"pyro-vae: {''.join(c if c.isprintable() else '?' for c in line)}", err=True)
     sys.exit(status)

@@ -49,6 +49,7 @@ def array_source(path: Path, channels: str | None) -> Source:
             with open_regular(path) as file:
                 header = _header(file, path.stat().st_size)
                 return mapped.mapped_source(path, *header, file.tell())
+        require_room(_HELD * path.stat().st_size, "it takes")
         found = checksum(path)
         arrays = {".pt": _torch, ".safetensors": _safetensors}.get(path.suffix, _numpy)(path)
     return named_arrays(arrays, f"--data {path}", found, channels)
@@ -155,7 +156,6 @@ def _torch(path: Path) -> dict[str, Array]:
     with open_regular(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of kinds of tensors that are refused below
         size = os.fstat(file.fileno()).st_size
-        require_room(_HELD * size, "it holds")
         with zipfile.ZipFile(file) as archive:
             # torch compresses nothing.
             if sum(entry.file_size for entry in archive.infolist()) > size:
@@ -168,9 +168,7 @@ def _safetensors(path: Path) -> dict[str, Array]:
     from safetensors.torch import load_file
 
     require_regular(path)
-    size = path.stat().st_size
-    require_room(_HELD * size, "it holds")
-    return _arrays(load_file(path), size)
+    return _arrays(load_file(path), path.stat().st_size)
 
 
 def _arrays(content: Any, size: int) -> dict[str, Array]:

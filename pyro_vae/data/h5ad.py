@@ -10,6 +10,7 @@ import numpy as np
 
 from pyro_vae.data.source import Part, Source, as_numbers, checksum, refusing
 from pyro_vae.errors import InputError
+from pyro_vae.files import require_regular
 from pyro_vae.memory import require_room
 
 # Bytes of a value of a sparse matrix that is made dense.
@@ -32,8 +33,9 @@ def h5ad_source(path: Path, beside: Sequence[str] = ()) -> Source:
         raise InputError(f"--data {path} needs anndata: pip install anndata, or save X as .npy or .csv") from error
     where = f"--data {path}"
     with refusing(f"{where} cannot be read by anndata"):
-        found = checksum(path)
+        require_regular(path)
         _require_room(path)
+        found = checksum(path)
         cells = read_h5ad(path)
         values = cells.X.toarray() if hasattr(cells.X, "toarray") else np.asarray(cells.X)
     for name in beside:
@@ -51,7 +53,7 @@ def _require_room(path: Path) -> None:
     import h5py
 
     with h5py.File(path, "r") as file:
-        sizes = []
+        sizes = [path.stat().st_size]
 
         def visited(name: str, item: "h5py.Dataset | h5py.Group") -> None:
             if isinstance(item, h5py.Dataset) and item.shape is not None:

@@ -3,6 +3,7 @@
 __all__ = ["Array", "Part", "Source", "as_numbers", "checksum", "refusing", "shaped"]
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import file_digest
@@ -80,7 +81,9 @@ def refusing(what: str) -> Iterator[None]:
         InputError: If anything does.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries, about files that are refused or well
+            yield
     except InputError:
         raise
     except Exception as error:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from pyro_vae.data.source import Array, Part, Source, as_numbers, checksum, refusing
 from pyro_vae.errors import InputError
-from pyro_vae.files import open_regular
+from pyro_vae.files import open_regular, require_regular
 from pyro_vae.memory import require_room
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -46,8 +46,9 @@ def table_source(path: Path, test: Path | None = None, **chosen: Any) -> Source:
 
 def _read(path: Path) -> tuple[Any, str]:
     with refusing(f"--data {path} cannot be read as a table"):
+        require_regular(path)
+        require_room(_HELD * path.stat().st_size, "it takes")
         found = checksum(path)
-        require_room(_HELD * path.stat().st_size, "read, it takes")
         if path.suffix == ".parquet":
             return _parquet(path), found
         return _text(path, "\t" if path.suffix == ".tsv" else ","), found

@@ -186,7 +186,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"{folder}/run.toml is damaged: {error}") from error
     if record.get("format") != FORMAT:
-        raise InputError(f"{folder}/run.toml has format {record.get('format')}, not {FORMAT}: train the run anew")
+        versions = record.get("versions")
+        writer = versions.get("pyro-vae") if isinstance(versions, dict) else None
+        mend = f"use pyro-vae {writer}, which wrote it, or train" if writer else "train"
+        raise InputError(f"{folder}/run.toml has format {record.get('format')}, not {FORMAT}: {mend} the run anew")
     data, settings = record.get("data"), record.get("settings")
     if not (isinstance(settings, dict) and isinstance(data, dict) and isinstance(data.get("checksum"), str)):
         raise InputError(f"{folder}/run.toml is damaged: it lacks its settings, or the checksum of its data")

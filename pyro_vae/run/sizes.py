@@ -5,7 +5,7 @@ __all__ = ["built_within", "require_step"]
 import math
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from pyro_vae.memory import free_memory, said, widest
 # Below this, a tensor is not worth a look at the memory.
 _SMALL = 2**24
 # No honest part has so many tensors, and a million of them take minutes to make.
-_MOST_TENSORS = 100_000
+_MOST_TENSORS = 20_000
 # Weights are held twice while they are read from their file; in training with gradients, the optimiser's state and the
 # checkpoint.
 _READ, _TRAINED = 2, 4
@@ -45,7 +45,7 @@ class _Allocations(TorchDispatchMode):
         super().__init__()
         self.room, self.numbers, self.bytes, self.tensors = room, 0, 0, 0
 
-    def __enter__(self) -> "_Allocations":
+    def __enter__(self) -> Self:
         self._hooks = [
             register(self._registered)
             for register in (register_module_parameter_registration_hook, register_module_buffer_registration_hook)
@@ -119,10 +119,11 @@ def built_within(what: str, build: Callable[[], Any]) -> Any:
     """
     room = free_memory()
     try:
-        with _Allocations(room / _READ):
+        with _Allocations(room / _READ) as counted:
             return build()
     except TooLarge:
-        pass
+        if counted.tensors > _MOST_TENSORS:
+            raise InputError(f"{what} has more than {_MOST_TENSORS:,} tensors of weights: lower its sizes") from None
     counted = _Allocations(math.inf)
     try:
         with torch.device("meta"), counted:
