@@ -21,7 +21,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -57,7 +57,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def called(command: list[str], work: Path, out: Path, err: Path) -> None:
+def called(command: list[str], work: Path, out: Path, err: Path, spoil: Callable[[], object]) -> None:
     """What the forked process does; it does not return."""
     status = 70
     try:
@@ -72,6 +72,7 @@ def called(command: list[str], work: Path, out: Path, err: Path) -> None:
         tempfile.tempdir = None
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        spoil()
         pyro_vae_main(command)
         status = 0
     except SystemExit as end:
@@ -79,21 +80,24 @@ def called(command: list[str], work: Path, out: Path, err: Path) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
+        try:  # as the interpreter's end does it
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
+        except BaseException:
+            status = 120
         finally:
             os._exit(status)
 
 
-def forked(command: list[str], work: Path) -> Answer:
-    """Runs a command in a process of its own, in a folder that has others beside it."""
+def forked(command: list[str], work: Path, spoil: Callable[[], object] = lambda: None) -> Answer:
+    """Runs a command in a process of its own, in a folder that has others beside it, after something was spoilt."""
     out, err = work.parent / "out", work.parent / "err"
     before = resident()
     began = time.monotonic()
     process = os.fork()
     if not process:
-        called(command, work, out, err)
+        called(command, work, out, err, spoil)
     wrong = ""
     while True:
         ended, status, used = os.wait4(process, os.WNOHANG)

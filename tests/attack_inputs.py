@@ -93,7 +93,7 @@ def written(write: Callable[[Any], object]) -> bytes:
 def data_files() -> Mapping[str, bytes]:
     """Small data of each kind of file."""
     draw = np.random.default_rng(0)
-    x = draw.integers(0, 256, (120, 6), dtype=np.uint8)
+    x = draw.integers(0, 256, (120, 9), dtype=np.uint8)
     frame = pd.DataFrame(draw.normal(size=(200, 3)), columns=["a", "b", "c"])
     frame["kind"] = ["one", "two"] * 100
     holes = frame[["a", "b", "c"]].mask(draw.random((200, 3)) < 0.1)
@@ -106,10 +106,10 @@ def data_files() -> Mapping[str, bytes]:
         "x.tsv": frame[["a", "b", "c"]].to_csv(index=False, sep="\t").encode(),
         "missing.csv": holes.to_csv(index=False).encode(),
         "x.parquet": written(lambda file: frame[["a", "b", "c"]].to_parquet(file)),
-        "x.png": written(lambda file: Image.fromarray(x.reshape(24, 30)).save(file, "png")),
-        "x.jpg": written(lambda file: Image.fromarray(x.reshape(24, 30)).save(file, "jpeg")),
-        "x.gif": written(lambda file: Image.fromarray(x.reshape(24, 30)).save(file, "gif")),
-        "x.tif": written(lambda file: Image.fromarray(x.reshape(24, 30)).save(file, "tiff")),
+        "x.png": written(lambda file: Image.fromarray(x.reshape(24, 45)).save(file, "png")),
+        "x.jpg": written(lambda file: Image.fromarray(x.reshape(24, 45)).save(file, "jpeg")),
+        "x.gif": written(lambda file: Image.fromarray(x.reshape(24, 45)).save(file, "gif")),
+        "x.tif": written(lambda file: Image.fromarray(x.reshape(24, 45)).save(file, "tiff")),
     }
     try:
         import anndata
@@ -1026,7 +1026,6 @@ CODE = {
     "an error of many lines": "raise ValueError('a\\n' * 10**5)\n",
     "an error that moves the cursor": "raise ValueError('\\x1b[2J')\n",
     "a warning": "import warnings\nwarnings.warn('one\\ntwo')\nraise ValueError\n",
-    "words": "print('one\\ntwo')\nraise ValueError\n",
     "brackets": "(" * 10_000,
     "a deep expression": "x = " + "-" * 10_000 + "1\n",
     "NUL": "x = 1\0",

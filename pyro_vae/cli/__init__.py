@@ -14,10 +14,13 @@ import click
 
 from pyro_vae import __version__
 from pyro_vae.cli import analyze, data, encode, evaluate, paper, pictures, train
+from pyro_vae.cli.outputs import Lost, outputs
 from pyro_vae.errors import InputError, Interrupted, RunError, reason
 
 # Of a message. The thing is named at its beginning, the mend at its end.
 _LONGEST, _END = 1000, 300
+# 128 and SIGPIPE, which Windows lacks.
+_UNREAD = 141
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,6 +51,17 @@ for _command in (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0, 1 a run failed, 2 wrong input, 128 + signal interrupted."""
+    try:
+        with outputs():
+            _called(arguments)
+    except Lost as error:
+        if error.unread:  # as a shell names the end of who is not read any more
+            sys.exit(_UNREAD)
+        with outputs():
+            _fail(str(error), 1)
+
+
+def _called(arguments: Sequence[str] | None) -> None:
     try:
         _pyro_vae.main(arguments, prog_name="pyro-vae", standalone_mode=False)
     except click.ClickException as error:

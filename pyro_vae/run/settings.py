@@ -199,7 +199,7 @@ def require_named(given: Mapping[str, Any], named: Mapping[str, Any], where: str
         spec = given.get(kind)
         if is_file(spec) and named.get(kind) != spec:
             raise InputError(
-                f"{where} names a user's Python code, {spec}: read it, then give --trust or --{kind} {spec}"
+                f"{where} names a user's Python code, {spec}: read it, then give --trust, or name it by --{kind}"
             )
 
 

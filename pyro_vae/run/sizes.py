@@ -16,11 +16,12 @@ from torch.nn.modules.module import (
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pyro_vae.device import host_generators, set_host_generators
 from pyro_vae.errors import InputError
 from pyro_vae.memory import free_memory, said, widest
 
-# Below this, a tensor is not worth a look at the memory.
-_SMALL = 2**24
+# Below this, a tensor is not worth a look, and a part none at the memory.
+_SMALL, _LARGE = 2**24, 2**28
 # No honest part has so many tensors, and a million of them take minutes to make.
 _MOST_TENSORS = 20_000
 # Weights are held twice while they are read from their file; in training with gradients, the optimiser's state and the
@@ -107,8 +108,8 @@ def _whole(values: Any) -> bool:
 def built_within(what: str, build: Callable[[], Any]) -> Any:
     """Builds a part within the memory at hand.
 
-    Its constructor is stopped before it allocates what there is no room for. Then it is built once more without values,
-    on torch's meta device, to say how large it would be.
+    As soon as its constructor gets to something large, it is stopped and built without values, on torch's meta device,
+    to find how large it becomes; where there is room, it is then built anew.
 
     Arguments:
         what: The part and what it is made of, for the message.
@@ -117,21 +118,31 @@ def built_within(what: str, build: Callable[[], Any]) -> Any:
     Raises:
         InputError: If there is no room for it.
     """
-    room = free_memory()
+    generators, torchs = host_generators(), torch.get_rng_state()
     try:
-        with _Allocations(room / _READ) as counted:
+        with _Allocations(_LARGE) as begun:
             return build()
     except TooLarge:
-        if counted.tensors > _MOST_TENSORS:
+        if begun.tensors > _MOST_TENSORS:
             raise InputError(f"{what} has more than {_MOST_TENSORS:,} tensors of weights: lower its sizes") from None
+    room = free_memory()
     counted = _Allocations(math.inf)
     try:
-        with torch.device("meta"), counted:
+        with (
+            suppress(Exception),
+            torch.device("meta"),
+            counted,
+        ):  # some constructors look at the values of their tensors
             build()
-        size = f"{counted.numbers:,} parameters, {said(counted.bytes)}"
-    except Exception:  # some constructors look at the values of their tensors
-        size = f"more than {counted.numbers:,} parameters in {counted.tensors:,} tensors"
-    raise InputError(f"{what} has {size}, and {said(room)} of memory are free: lower its sizes")
+        if counted.bytes > room / _READ:
+            raise TooLarge
+        set_host_generators(generators)
+        torch.set_rng_state(torchs)
+        with _Allocations(room / _READ):
+            return build()
+    except TooLarge:
+        size = f"{counted.numbers:,} parameters or more, {said(counted.bytes)}" if counted.numbers else "more numbers"
+        raise InputError(f"{what} has {size}, and {said(room)} of memory are free: lower its sizes") from None
 
 
 def require_step(modules: Iterable[nn.Module], batch: int, particles: int, features: int, device: torch.device) -> None:
@@ -157,6 +168,6 @@ def require_step(modules: Iterable[nn.Module], batch: int, particles: int, featu
     room = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
     if needed > room:
         raise InputError(
-            f"--batch {batch} with --particles {particles} and {sum(p.numel() for p in parameters):,} parameters needs "
+            f"--batch {batch} with --particles {particles} and {sum(p.numel() for p in parameters):,} parameters need "
             f"{said(needed)} to train, and {said(room)} of memory are free: lower them"
         )

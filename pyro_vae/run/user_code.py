@@ -60,7 +60,9 @@ def guarded(what: str, within: Iterable[Path] = ()) -> Iterator[None]:
             for frame, line in traceback.walk_tb(error.__traceback__)
             if frame.f_code.co_filename in files
         ]
-        raise InputError(f"{what}: {reason(error)}{(lines or [''])[-1]}") from error
+        said = reason(error)
+        place = lines[-1] if lines and not said.endswith(lines[-1]) else ""
+        raise InputError(f"{what}: {said}{place}") from error
 
 
 def load(path: Path, flag: str) -> ModuleType:

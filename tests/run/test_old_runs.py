@@ -1,6 +1,6 @@
 """Run folders of earlier versions, made by the code of their time, are opened, evaluated and resumed.
 
-Those of 0.1 are digits with three hidden units: `aevb`; `mcem` of twenty datapoints; `own`, a user's model by wake-sleep.
+Those of 0.1 are digits with three hidden units: `aevb`, `mcem` of twenty datapoints, and `own`, a user's model.
 """
 
 import shutil
