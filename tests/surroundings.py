@@ -28,6 +28,8 @@ def closed(number: int) -> None:
 
 def into(number: int, descriptor: int) -> None:
     os.dup2(descriptor, number)
+    name = {1: "stdout", 2: "stderr"}[number]
+    setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))
 
 
 def broken(number: int) -> None:

@@ -83,7 +83,8 @@ def _called(arguments: Sequence[str] | None) -> None:
 def _fail(message: str, status: int) -> None:
     if status != 1 and _among_others():
         sys.exit(status)  # the first of torchrun's processes says it
-    line = " ".join(message.split())
+    # Pyro adds a table of shapes to what passes through it, which is no line.
+    line = " ".join(message.partition("Trace Shapes:")[0].split())
     if len(line) > _LONGEST:  # some values are a file's
         line = f"{line[: _LONGEST - _END]} ... {line[-_END:]}"
     # A name in a folder from elsewhere may hold what moves a terminal's cursor.

@@ -67,14 +67,18 @@ class _Reports(_Output):
 
     def write(self, text: str) -> int:
         """Writes text, as far as that can be done."""
-        with suppress(OSError):
+        try:
             self._stream.write(text)
+        except OSError:
+            _drained(self._stream)
         return len(text)
 
     def flush(self) -> None:
         """Writes what is waiting, as far as that can be done."""
-        with suppress(OSError):
+        try:
             self._stream.flush()
+        except OSError:
+            _drained(self._stream)
 
 
 def _printable(text: str) -> str:
