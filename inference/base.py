@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from pyro_vae import ranks
+from pyro_vae.kl_warmup import KLWarmup
 from pyro_vae.split import Split
 from pyro_vae.update import Update
 
@@ -16,10 +17,11 @@ class MinibatchLearner:
 
     Attributes:
         data: The training data.
-        update: The update; its loss takes the values to draw from, is a sum over this rank's share, and comes with
+        update: The update; its loss takes what `Split.feed` returns, is a sum over this rank's share, and comes with
             `loss` below.
         batch: The number of datapoints in a minibatch.
         rows: How many of them are this rank's.
+        warmup_of_kl: What weighs the terms of latent variables, None where nothing does.
         loss: The last minibatch's negative objective in nats per datapoint, a scalar on the device.
     """
 
@@ -28,6 +30,7 @@ class MinibatchLearner:
     batch: int
     rows: int
     loss: Tensor
+    warmup_of_kl: KLWarmup | None = None
 
     @property
     def settled(self) -> bool:
@@ -45,7 +48,7 @@ class MinibatchLearner:
         Returns:
             Its cost in datapoint evaluations, the size of the minibatch.
         """
-        _, self.loss = self.update(self.data.values)
+        _, self.loss = self.update(self.data.feed(ranks.share(self.batch)))
         return self.batch
 
     def state_dict(self) -> dict[str, Any]:
@@ -53,9 +56,12 @@ class MinibatchLearner:
         return {
             "update": self.update.state_dict(),
             "generators": ranks.generator_state(self.data.device),
+            **({} if self.warmup_of_kl is None else {"kl_warmup": self.warmup_of_kl.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Sets what `state_dict` returned."""
         self.update.load_state_dict(state["update"])
         ranks.set_generator_state(state["generators"], self.data.device)
+        if self.warmup_of_kl is not None and "kl_warmup" in state:  # older checkpoints have none
+            self.warmup_of_kl.load_state_dict(state["kl_warmup"])

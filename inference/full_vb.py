@@ -11,18 +11,24 @@ them anew for every datapoint, the variance is larger, and the cost is that of A
 
 __all__ = ["FullVB"]
 
+import math
+from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from pyro_vae.bayesian import BayesianModel
 from pyro_vae.checks import check_pair
 from pyro_vae.elbo import elbo
+from pyro_vae.enumerated import sums_out
 from pyro_vae.errors import Count, InputError, Range, require_one_of
 from pyro_vae.inference.base import MinibatchLearner
+from pyro_vae.kl_warmup import KLWarmup
+from pyro_vae.plates import is_marked, nesting
+from pyro_vae.schedules import step_sizes
 from pyro_vae.sites import evaluation_mode, isolated
 from pyro_vae.split import Split
 from pyro_vae.update import Update
@@ -41,6 +47,11 @@ class FullVB(MinibatchLearner):
         kl: `sampled` is Equation 22, `analytic` Equation 24.
         particles: The number of draws of weights, and with each of them of a latent variable per datapoint, L in the
             paper.
+        kl_warmup: The datapoint evaluations over which the terms of the latent variables come to count once, from 0 on;
+            see `pyro_vae.kl_warmup`.
+        schedule: A class of `torch.optim.lr_scheduler` that the step size follows, by name; see `pyro_vae.schedules`.
+        schedule_options: Its arguments.
+        samples: The budget in datapoint evaluations, which a schedule is laid out over.
         compile: Whether the update is traced and compiled.
 
     Attributes:
@@ -65,16 +76,23 @@ class FullVB(MinibatchLearner):
         optimizer: str = "adagrad",
         kl: Literal["sampled", "analytic"] = "sampled",
         particles: Count = 1,
+        kl_warmup: Annotated[float, Range(above=0)] | None = None,
+        schedule: str | None = None,
+        schedule_options: Mapping[str, Any] | None = None,
+        samples: int | None = None,
         compile: bool = False,
     ) -> None:
         self.model = model if isinstance(model, BayesianModel) else BayesianModel(model)
         self.guide, self.data = guide, data
         self.batch = self.rows = batch
+        self.warmup_of_kl = KLWarmup(kl_warmup, data.device)
         self.particles, self.analytic = particles, kl == "analytic"
         require_one_of("kl", kl, ("sampled", "analytic"))
-        self.elbo = (TraceMeanField_ELBO if self.analytic else Trace_ELBO)(max_plate_nesting=1)
-        sites = check_pair(self.model.mean, guide, data.first(batch))
-        if not all(site["fn"].has_rsample for site in sites.values()):
+        sites = check_pair(self.model.mean, guide, x := data.first(batch))
+        sampled = TraceEnum_ELBO if sums_out(self.model.mean, guide, x) else Trace_ELBO
+        estimator = TraceMeanField_ELBO if self.analytic else sampled
+        self.elbo = estimator(max_plate_nesting=nesting(x, self.model.mean, guide))
+        if not all(site["fn"].has_rsample or is_marked(site) for site in sites.values()):
             raise InputError(
                 f"full_vb needs a reparameterised guide: train {type(guide).__name__} with --inference aevb"
             )
@@ -83,20 +101,22 @@ class FullVB(MinibatchLearner):
             elbo(self.model.drawn, guide, data.first(2), analytic_kl=self.analytic)
         self.update = Update(
             self._loss,
-            (self.model, guide),
+            (self.model, guide, self.warmup_of_kl),
             (self.model, guide),
             optimizer=optimizer,
             step_size=step_size,
             share=batch / len(data),
             weight_prior=torch.inf,  # the weights' own prior is in the loss, and the guide has none
             compile=compile,
+            schedule=step_sizes(schedule, schedule_options, samples and math.ceil(samples / batch)),
         )
         self.loss = torch.zeros((), device=data.device)
 
     def _loss(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The negative bound in nats, times M / N and divided by N."""
         x = self.data.minibatch(self.batch, values)
-        draws = torch.stack([self._bound(x) for _ in range(self.particles)])
+        with self.warmup_of_kl.during(self.batch):
+            draws = torch.stack([self._bound(x) for _ in range(self.particles)])
         loss = -draws.mean()
         return loss, loss.detach() / self.batch
 

@@ -9,6 +9,8 @@ The points of the paper's Figure 3 lie on multiples of 15 N.
 
 __all__ = ["MCEM"]
 
+import math
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
@@ -19,6 +21,7 @@ from pyro_vae.checks import check_pair
 from pyro_vae.errors import Count, InputError, Range, require_whole
 from pyro_vae.hmc import HMC
 from pyro_vae.log_joint import LogJoint
+from pyro_vae.schedules import step_sizes
 from pyro_vae.sites import isolated
 from pyro_vae.split import Split
 from pyro_vae.update import Update
@@ -42,6 +45,9 @@ class MCEM:
             **our own variant**: the paper's claim that MCEM is slow at N = 50,000 is about the algorithm, not about it.
         shared_step: Whether all chains share one leapfrog step size, as in the author's code, or tune their own.
         weight_prior: The standard deviation of the prior on the weights; `inf` is no prior.
+        schedule: A class of `torch.optim.lr_scheduler` that the step size follows, by name; see `pyro_vae.schedules`.
+        schedule_options: Its arguments.
+        samples: The budget in datapoint evaluations, which a schedule is laid out over.
         compile: Whether leapfrogs and weight updates are traced and compiled.
 
     Attributes:
@@ -55,8 +61,6 @@ class MCEM:
     uses_guide, runs_on_ranks = False, True
     weighs_terms = False
     """Chains draw from p(z|x), and weights on terms would make another density of it: each term counts once."""
-    untraced = ("next",)
-
     untraced = ("next",)
     """It changes from step to step, and neither the loss nor the potential reads it."""
 
@@ -73,6 +77,9 @@ class MCEM:
         block: Count | None = None,
         shared_step: bool = True,
         weight_prior: Annotated[float, Range(above=0, finite=False)] = 1.0,
+        schedule: str | None = None,
+        schedule_options: Mapping[str, Any] | None = None,
+        samples: int | None = None,
         compile: bool = False,
     ) -> None:
         if data.dynamic:
@@ -90,6 +97,7 @@ class MCEM:
         self.model, self.guide, self.data = model, guide, data
         self.leapfrogs, self.updates, self.shared_step = leapfrogs, updates, shared_step
         self.next = 0
+        cost = (leapfrogs + updates) * self.block
         self.update = Update(
             self._loss,
             (model,),
@@ -100,6 +108,7 @@ class MCEM:
             weight_prior=weight_prior,
             warmup=10,
             compile=compile,
+            schedule=step_sizes(schedule, schedule_options, samples and updates * math.ceil(samples / cost)),
         )
         with isolated():
             self.log_joint = LogJoint(model, data.first(1), compile)
@@ -119,11 +128,11 @@ class MCEM:
         Returns:
             Its cost in datapoint evaluations, 15 N with the paper's numbers.
         """
-        chunks = []
+        chunks, host = [], self.data.values.device
         for rows in self._chunks(self.block):
             here = self._here(rows)
             part = rows[here] // ranks.count()
-            chunks.append((part, here, self.data.read(self.data.values[part])))
+            chunks.append((part, here, self.data.read(self.data.values[part.to(host)])))
         self.next = (self.next + self.block) % self.data.total
         self._expectation(chunks)
         for _ in range(self.updates):

@@ -6,11 +6,15 @@ optimisers of their own, and each step of both counts as one pass over its minib
 
 With several particles it becomes reweighted wake-sleep (Bornschein & Bengio, 2015): the wake phase weighs them by
 :math:`p(x, z_k) / q(z_k | x)`, normalised, and the guide may learn from the data as well (*wake-phi*).
+
+Discrete sites of the guide are drawn, which no gradient goes through here; those of the model alone are summed out of
+the wake phase and dreamt in the other.
 """
 
 __all__ = ["WakeSleep"]
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -19,8 +23,11 @@ from torch import Tensor, nn
 
 from pyro_vae import ranks
 from pyro_vae.checks import check_pair
+from pyro_vae.enumerated import replayed
 from pyro_vae.errors import Count, InputError, Range
-from pyro_vae.sites import joint_log_prob, particle_plate, sample_sites
+from pyro_vae.plates import look, nesting, particle_plate
+from pyro_vae.schedules import step_sizes
+from pyro_vae.sites import joint_log_prob, sample_sites
 from pyro_vae.split import Split
 from pyro_vae.update import Update
 
@@ -38,6 +45,9 @@ class WakeSleep:
         particles: The number of draws per datapoint in the wake phase, 1 in the paper.
         insomnia: The share of wake-phi in the guide's updates, 0 in the paper; above 0 it takes several particles.
         weight_prior: The standard deviation of the prior on the weights; `inf` is no prior.
+        schedule: A class of `torch.optim.lr_scheduler` that the step size follows, by name; see `pyro_vae.schedules`.
+        schedule_options: Its arguments.
+        samples: The budget in datapoint evaluations, which a schedule is laid out over.
         compile: Whether both phases are traced and compiled.
 
     Attributes:
@@ -65,12 +75,18 @@ class WakeSleep:
         particles: Count = 1,
         insomnia: Annotated[float, Range(0, 1)] = 0.0,
         weight_prior: Annotated[float, Range(above=0, finite=False)] = 1.0,
+        schedule: str | None = None,
+        schedule_options: Mapping[str, Any] | None = None,
+        samples: int | None = None,
         compile: bool = False,
     ) -> None:
         if not 0 <= insomnia <= 1 or (insomnia > 0 and particles == 1):
             raise InputError(f"insomnia {insomnia} must lie in [0, 1], and takes --particles above 1")
         self.rows = ranks.share(batch)
-        self.latent = [*check_pair(model, guide, data.first(self.rows))]
+        x = data.first(self.rows)
+        self.latent = [*check_pair(model, guide, x)]
+        self.nesting = nesting(x, model, guide)
+        self.summed = bool(look(model, x).countable - {*self.latent})
         self.model, self.guide, self.data = model, guide, data
         self.batch, self.particles, self.insomnia = batch, particles, insomnia
         self.wake, self.sleep = (
@@ -83,6 +99,7 @@ class WakeSleep:
                 share=batch / data.total,
                 weight_prior=weight_prior,
                 compile=compile,
+                schedule=step_sizes(schedule, schedule_options, samples and math.ceil(samples / batch)),
             )
             for loss, trained in ((self._wake, model), (self._sleep, guide))
         )
@@ -105,18 +122,21 @@ class WakeSleep:
         Returns:
             Their cost in datapoint evaluations, the size of the minibatch.
         """
-        _, self.loss, *recognised = self.wake(self.data.values)
+        _, self.loss, *recognised = self.wake(self.data.feed(self.rows))
         self.sleep(*recognised)
         return self.batch
 
     def _wake(self, values: Tensor) -> tuple[Tensor, ...]:
         """The model's loss on a minibatch, the negative bound, and what `_sleep` takes."""
         x = self.data.minibatch(self.rows, values)
-        with particle_plate(self.particles):
-            with torch.no_grad():
-                recognised = poutine.trace(self.guide).get_trace(x)
-            modelled = poutine.trace(poutine.replay(self.model, trace=recognised)).get_trace(x)
-            log_p = joint_log_prob(modelled, scaled=True)
+        with particle_plate(self.particles, self.nesting), torch.no_grad():
+            recognised = poutine.trace(self.guide).get_trace(x)
+        if self.summed:
+            log_p = replayed(self.model, self.guide, recognised, x, self.particles).log_p(scaled=True)
+        else:
+            with particle_plate(self.particles, self.nesting):
+                modelled = poutine.trace(poutine.replay(self.model, trace=recognised)).get_trace(x)
+                log_p = joint_log_prob(modelled, scaled=True)
         log_w = (log_p.detach() - joint_log_prob(recognised, scaled=True)).view(self.particles, -1)
         weights = log_w.softmax(0)
         sites = sample_sites(recognised)
@@ -125,12 +145,15 @@ class WakeSleep:
 
     def _sleep(self, x: Tensor, weights: Tensor, *recognised: Tensor) -> tuple[Tensor]:
         """The guide's loss on dreams of the model as it is now, and on what was recognised."""
+        beside = x[:, self.data.features :]  # a dream has the label and the covariates of a datapoint
+        given = {"beside": beside} if self.data.beside else {}
         with torch.no_grad():
-            dream = sample_sites(poutine.trace(self.model).get_trace(None, size=self.rows))
+            dream = sample_sites(poutine.trace(self.model).get_trace(None, size=self.rows, **given))
+        seen = torch.cat((dream["x"]["value"], beside), dim=1) if given else dream["x"]["value"]
         dreamt = [dream[name]["value"] for name in self.latent]
-        loss = (self.insomnia - 1) * self._log_q(dream["x"]["value"], dreamt).sum()
+        loss = (self.insomnia - 1) * self._log_q(seen, dreamt).sum()
         if self.insomnia:
-            with particle_plate(self.particles):
+            with particle_plate(self.particles, self.nesting):
                 loss = loss - self.insomnia * self.data.weight * (weights * self._log_q(x, recognised)).sum()
         return (loss,)
 

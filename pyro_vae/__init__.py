@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyro_vae.analysis.comparison import compare
     from pyro_vae.analysis.export import to_arviz
-    from pyro_vae.data.dataset import load_data
+    from pyro_vae.data.loading import load_data
     from pyro_vae.marginal import bound
     from pyro_vae.rows import observed
     from pyro_vae.run.fit import fit

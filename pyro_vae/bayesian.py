@@ -15,7 +15,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
-from torch.func import functional_call
+
+from pyro_vae.swap import swapped
 
 
 class RandomWeights(Protocol):
@@ -102,8 +103,8 @@ class BayesianModel(nn.Module):
         """Runs the model with given weights, by their names."""
         # Pyro warns of weights that need no gradient, and its store would keep the first value of a constrained one.
         weights = {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in weights.items()}
-        with pyro.get_param_store().scope():
-            return functional_call(self.mean, weights, inputs, named)
+        with pyro.get_param_store().scope(), swapped(self.mean, weights):
+            return self.mean(*inputs, **named)
 
     def drawn(self, *inputs: Any, **named: Any) -> Any:
         """Runs the model with weights that are drawn for this call."""

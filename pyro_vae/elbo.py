@@ -8,7 +8,7 @@ Everything here goes through the sites of a model and its guide, never through t
 that a user's own pair, with whatever latent sites inside the plate `"data"`, is treated alike.
 """
 
-__all__ = ["ROWS", "ImportanceWeightedELBO", "elbo", "iwae", "log_weights"]
+__all__ = ["ROWS", "ImportanceWeightedELBO", "bound_terms", "elbo", "iwae", "log_weights"]
 
 import math
 from collections.abc import Callable
@@ -21,8 +21,10 @@ from pyro.infer.util import torch_item
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from pyro_vae.enumerated import paired, sums_out
 from pyro_vae.errors import InputError
-from pyro_vae.sites import joint_log_prob, latent_sites, sample_sites, site_log_prob, traces
+from pyro_vae.plates import traces
+from pyro_vae.sites import joint_log_prob, latent_sites, sample_sites, site_log_prob
 
 # Rows (datapoints times draws) that go through the networks at once: 13 MB of pixels on MNIST. More are no faster, and
 # blocks of about 32 MB fragment the heap of glibc, until a process holds gigabytes.
@@ -35,7 +37,7 @@ def log_weights(
     r"""Draws :math:`\log p(x, z) - \log q(z | x)`, the paper's estimator A (Equation 6), in nats.
 
     Its mean over the particles estimates the bound, the log of the mean of its exponential bounds
-    :math:`\log p(x)` more tightly.
+    :math:`\log p(x)` more tightly. Sites that are marked to be summed out are; see `Tables.log_weights`.
 
     Arguments:
         model: The generative model.
@@ -47,8 +49,29 @@ def log_weights(
     Returns:
         The log weights, with shape `(particles, datapoints)`.
     """
+    if sums_out(model, guide, x):
+        return paired(model, guide, x, particles).log_weights(scaled)
     model_trace, guide_trace = traces(model, guide, x, particles)
     return (joint_log_prob(model_trace, scaled) - joint_log_prob(guide_trace, scaled)).expand(particles, len(x))
+
+
+def bound_terms(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, particles: int = 1) -> Tensor:
+    """Draws whose mean is the bound: the log weights, but where the guide has sites that are summed out.
+
+    Over those, the bound is the mean of log weights, and not the log of a sum of weights; see `Tables.bound`.
+
+    Arguments:
+        model: The generative model.
+        guide: The recognition model.
+        x: The data, with shape `(datapoints, features)`.
+        particles: The number of draws per datapoint.
+
+    Returns:
+        The draws in nats, with shape `(particles, datapoints)`.
+    """
+    if sums_out(model, guide, x):
+        return paired(model, guide, x, particles).bound()
+    return log_weights(model, guide, x, particles)
 
 
 def elbo(
@@ -75,7 +98,9 @@ def elbo(
         InputError: If a closed form is wanted and the guide samples its sites in another order than the model.
     """
     if not analytic_kl:
-        return log_weights(model, guide, x, particles).mean(0)
+        return bound_terms(model, guide, x, particles).mean(0)
+    if sums_out(model, guide, x):
+        raise InputError("kl = analytic has no closed form where sites are summed out: train with kl = sampled")
     model_trace, guide_trace = traces(model, guide, x, particles)
     q = latent_sites(guide_trace)
     latent = [name for name in sample_sites(model_trace) if name in q]

@@ -6,6 +6,7 @@ __all__ = [
     "Interrupted",
     "Range",
     "RunError",
+    "here",
     "reason",
     "require_one_of",
     "require_whole",
@@ -100,10 +101,7 @@ Count = Annotated[int, Range(1)]
 
 def reason(error: BaseException) -> str:
     """Tells in one line what went wrong in a user's part: class, message, and the file and line where it did."""
-    frames = traceback.extract_tb(error.__traceback__)
-    # What the user can mend is the last line that is neither ours nor a library's.
-    theirs = [frame for frame in frames if not (_LIBRARY in frame.filename or frame.filename.startswith(_NOT_THEIRS))]
-    place = f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else ""
+    place = _place(traceback.extract_tb(error.__traceback__))
     try:
         # Pyro adds a table of shapes, which is no line.
         said = " ".join(str(error).partition("Trace Shapes:")[0].split())[:300]
@@ -111,6 +109,17 @@ def reason(error: BaseException) -> str:
         said = ""
     name = type.__dict__["__name__"].__get__(type(error))
     return f"{name}: {said}{place}" if said else f"{name}{place}"
+
+
+def here() -> str:
+    """The file and line of a user's part that is running now, in parentheses; empty where there is none."""
+    return _place(traceback.extract_stack()).strip()
+
+
+def _place(frames: traceback.StackSummary) -> str:
+    # What the user can mend is the last line that is neither ours nor a library's.
+    theirs = [frame for frame in frames if not (_LIBRARY in frame.filename or frame.filename.startswith(_NOT_THEIRS))]
+    return f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else ""
 
 
 @contextmanager

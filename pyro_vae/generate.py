@@ -12,9 +12,10 @@ from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
+from pyro_vae.enumerated import draw
 from pyro_vae.errors import InputError, told
 from pyro_vae.local import fit_gaussian
-from pyro_vae.sites import evaluation_mode, isolated, sample_sites, traces
+from pyro_vae.sites import evaluation_mode, isolated, sample_sites
 
 
 def _drawing(model: Callable[..., Any]) -> AbstractContextManager[None]:
@@ -46,7 +47,7 @@ def reconstructions(model: nn.Module, guide: nn.Module | None, x: Tensor) -> Ten
     """
     with _drawing(model), isolated(), evaluation_mode(model, guide):
         q = fit_gaussian(model, x) if guide is None else guide
-        return _observed_mean(traces(model, q, x)[0])
+        return _observed_mean(draw(model, q, x).model_trace)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 r"""The log joint of a Pyro model per datapoint, over unconstrained latent variables.
 
 Read from the model's trace: all latent sites inside the plate `"data"`, whatever their number, event shapes and
-supports, lie side by side in one vector per datapoint.
+supports, lie side by side in one vector per datapoint. Discrete ones are summed out.
 """
 
 __all__ = ["LogJoint", "bijection", "bijection_to"]
@@ -19,9 +19,12 @@ from torch.distributions.constraints import Constraint, MixtureSameFamilyConstra
 from torch.distributions.transforms import IndependentTransform
 
 from pyro_vae.bayesian import has_random_weights
+from pyro_vae.enumerated import conditioned
 from pyro_vae.errors import InputError
 from pyro_vae.hmc import with_gradient
-from pyro_vae.sites import Site, latent_sites, sample_sites, site_log_prob
+from pyro_vae.plates import Place, is_countable, look, nesting
+from pyro_vae.sites import Site, in_rows, latent_sites, sample_sites, site_log_prob
+from pyro_vae.sum_product import Tables
 from pyro_vae.traced import Traced
 
 
@@ -50,7 +53,7 @@ class LogJoint:
 
     Raises:
         InputError: If the model's weights are random variables, or a latent site has a support without a bijection to
-            the real numbers, such as a discrete one, or is masked.
+            the real numbers and values that cannot be counted, or is masked, or all of them are summed out.
     """
 
     def __init__(self, model: Callable[..., Any], x: Tensor, compile: bool = False) -> None:
@@ -59,10 +62,22 @@ class LogJoint:
         self.model, self.x = model, x
         self.transforms: dict[str, Transform] = {}
         self.shapes: dict[str, Size] = {}
-        for name, site in latent_sites(poutine.trace(model).get_trace(x)).items():
+        self.places: dict[str, Place] = {}
+        self.nesting = look(model, x).nesting
+        latent = latent_sites(poutine.trace(model).get_trace(x))
+        self.summed = [name for name, site in latent.items() if is_countable(site)]
+        for name, site in latent.items():
+            if name in self.summed:
+                continue
             _require_unmasked(name, site)
             self.transforms[name] = transform = bijection(name, site)
-            self.shapes[name] = transform.inverse_shape(site["fn"].event_shape)
+            self.places[name] = place = Place.of(site, self.nesting)
+            self.shapes[name] = Size([*place.inner.values(), *transform.inverse_shape(site["fn"].event_shape)])
+        if not self.transforms:
+            raise InputError(
+                f"{type(model).__name__} has no latent variable but discrete ones, which are summed out: there is "
+                "nothing that HMC could move, and importance is exact"
+            )
         self.size = sum(shape.numel() for shape in self.shapes.values())
         self._both = Traced(self._with_gradient, model, compile=compile)
         self._gradient = Traced(self._gradient_alone, model, compile=compile)
@@ -79,17 +94,24 @@ class LogJoint:
     @torch.no_grad()
     def start(self, chains: int, guide: Callable[..., Any] | None = None) -> Tensor:
         """Draws starting points from the guide, or from the prior, with shape `(chains, datapoints, size)`."""
-        with pyro.plate("chains", chains, dim=-2):
+        parts = (self.model,) if guide is None else (self.model, guide)
+        with pyro.plate("chains", chains, dim=-1 - nesting(self.x, *parts)):
             if guide is None:
                 sites = sample_sites(poutine.trace(self.model).get_trace(self.x))
                 for name in self.transforms:
                     _require_unmasked(name, sites[name])
             else:
                 sites = sample_sites(poutine.trace(guide).get_trace(self.x))
-        return self.unconstrained({name: sites[name]["value"] for name in self.transforms})
+        shape = chains, len(self.x)
+        return self.unconstrained(
+            {name: place.by_datapoint(sites[name]["value"], *shape) for name, place in self.places.items()}
+        )
 
     def unconstrained(self, latents: Mapping[str, Tensor]) -> Tensor:
-        """Returns the position of latent variables by site, the inverse of `latents`, with shape `(..., size)`."""
+        """Returns the position of latent variables by site, the inverse of `latents`, with shape `(..., size)`.
+
+        Discrete ones among them are left out.
+        """
         flat = []
         for name, transform in self.transforms.items():
             position = transform.inv(latents[name])
@@ -97,8 +119,20 @@ class LogJoint:
         return torch.cat(flat, dim=-1)
 
     def latents(self, position: Tensor) -> dict[str, Tensor]:
-        """Returns the latent variables by site at positions of shape `(chains, datapoints, size)`."""
+        """Returns the latent variables by site at positions of shape `(chains, datapoints, size)`.
+
+        They have the shape `(chains, datapoints, ...)`; `in_plates` brings them to that of the model's plates.
+        """
         return {name: self.transforms[name](part) for name, part in self._split(position).items()}
+
+    def in_plates(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns latent variables, by datapoint, in the shape of the model's plates."""
+        return {name: self.places[name].in_plates(value) for name, value in latents.items()}
+
+    def tables(self, latents: Mapping[str, Tensor], x: Tensor | None = None) -> Tables:
+        """Runs the model at latent variables, by datapoint, with the discrete ones summed out."""
+        chains = len(next(iter(latents.values())))
+        return conditioned(self.model, self.in_plates(latents), self.x if x is None else x, chains)
 
     def parts(self, position: Tensor) -> tuple[Tensor, Tensor]:
         r"""Evaluates :math:`\log p(z)`, with the Jacobian, and :math:`\log p(x | z)`, in nats and float64.
@@ -113,16 +147,21 @@ class LogJoint:
 
     def _parts(self, position: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         latents = self.latents(position)
-        with pyro.plate("chains", len(position), dim=-2):
-            trace = poutine.trace(poutine.condition(self.model, latents)).get_trace(x)
         shape = position.shape[:-1]
-        prior = likelihood = position.new_zeros(shape, dtype=torch.float64)
-        for name, site in sample_sites(trace).items():
-            log_prob = site_log_prob(site).double()
-            if name in latents:
-                prior = prior + log_prob
-            else:
-                likelihood = likelihood + log_prob
+        if self.summed:
+            tables = self.tables(latents, x)
+            prior = tables.log_p([*latents, *self.summed])
+            likelihood = tables.log_p() - prior
+        else:
+            with pyro.plate("chains", len(position), dim=-1 - self.nesting):
+                trace = poutine.trace(poutine.condition(self.model, self.in_plates(latents))).get_trace(x)
+            prior = likelihood = position.new_zeros(shape, dtype=torch.float64)
+            for name, site in sample_sites(trace).items():
+                log_prob = in_rows(site, site_log_prob(site)).double()
+                if name in latents:
+                    prior = prior + log_prob
+                else:
+                    likelihood = likelihood + log_prob
         for name, part in self._split(position).items():
             jacobian = self.transforms[name].log_abs_det_jacobian(part, latents[name])
             prior = prior + jacobian.reshape(*shape, -1).sum(-1).double()

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from pyro_vae import ranks
 from pyro_vae.bayesian import has_random_weights
 from pyro_vae.device import seeded
-from pyro_vae.elbo import ROWS, log_weights
+from pyro_vae.elbo import ROWS, bound_terms, log_weights
+from pyro_vae.enumerated import replayed, sums_out
 from pyro_vae.errors import InputError
 from pyro_vae.local import fit_gaussian
 from pyro_vae.memory import widest
@@ -37,9 +38,6 @@ from pyro_vae.sites import (
     joint_log_prob,
     latent_sites,
     point_sites,
-    sample_sites,
-    site_log_prob,
-    traces,
 )
 from pyro_vae.split import Split
 from pyro_vae.traced import Traced
@@ -173,7 +171,12 @@ def no_density(guide: nn.Module | None, sites: list[str]) -> InputError:
 
 @torch.no_grad()
 def chunked_log_weights(
-    model: nn.Module, guide: nn.Module | None, split: Split, particles: int, compile: bool = False
+    model: nn.Module,
+    guide: nn.Module | None,
+    split: Split,
+    particles: int,
+    compile: bool = False,
+    of_bound: bool = False,
 ) -> Iterator[Tensor]:
     r"""Draws :math:`\log p(x, z) - \log q(z | x)` for a whole split, in chunks of bounded memory.
 
@@ -184,6 +187,7 @@ def chunked_log_weights(
         split: The datapoints.
         particles: The number of draws per datapoint.
         compile: Whether the draws are traced and compiled; Gaussians that are fitted never are.
+        of_bound: Whether the draws are those whose mean is the bound; see `bound_terms`.
 
     Yields:
         The log weights of some datapoints, float64 with shape `(particles, some)`.
@@ -196,10 +200,13 @@ def chunked_log_weights(
     if sites:
         raise no_density(guide, sites)
     drawn = model.drawn if has_random_weights(model) else model
+    draw = bound_terms if of_bound else log_weights
+    if guide is not None:
+        sums_out(drawn, guide, split.first(LOOKED_AT))  # looked at before it is traced
 
     def weigher(q: nn.Module, compile: bool) -> Traced:
         def weigh(x: Tensor, count: int) -> tuple[Tensor]:
-            return (log_weights(drawn, q, x, count).double(),)
+            return (draw(drawn, q, x, count).double(),)
 
         return Traced(weigh, model, q, compile=compile)
 
@@ -227,7 +234,7 @@ def bounds(
     model: nn.Module, guide: nn.Module | None, split: Split, particles: int = 1, compile: bool = False
 ) -> Estimates:
     """Estimates the bound of each datapoint of a split, in nats (Equation 6); see `bound`."""
-    weights = torch.cat(list(chunked_log_weights(model, guide, split, particles, compile)), dim=1)
+    weights = torch.cat(list(chunked_log_weights(model, guide, split, particles, compile, of_bound=True)), dim=1)
     values = weights.mean(0)
     shared = batched(weights - values) if has_random_weights(model) else None
     return Estimates(values, _variance(weights).sqrt(), shared)
@@ -268,9 +275,9 @@ def information(model: nn.Module, guide: nn.Module, split: Split) -> float:
     """
     x = split.first(_TOGETHER)
     with seeded(0, split.device), isolated(), evaluation_mode(model, guide):
-        model_trace, guide_trace = traces(model, guide, x)
-    latent = latent_sites(guide_trace)
-    prior = sum(site_log_prob(site) for name, site in sample_sites(model_trace).items() if name in latent)
+        guide_trace = poutine.trace(guide).get_trace(x)
+        tables = replayed(model, guide, guide_trace, x, 1)
+    prior = tables.log_p([*latent_sites(guide_trace), *tables.sites])
     return float((joint_log_prob(guide_trace) - prior).mean())
 
 

@@ -24,6 +24,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.overrides import TorchFunctionMode
 
 from pyro_vae.errors import InputError
+from pyro_vae.schedules import StepSizes
 
 WARMUP = 101
 """The first steps of the author's Adagrad that move nothing."""
@@ -73,15 +74,21 @@ class Optimizer(nn.Module):
         weight_decay: :math:`\lambda`, which adds :math:`\lambda \theta` to the gradients of parameters with two
             dimensions or more, the paper's prior on the weights. The `weight_decay` of an optimiser itself may mean
             something else, as AdamW's does.
+        schedule: What makes of a step size those of all steps; see `pyro_vae.schedules`. None keeps it as it is.
     """
 
     step_size: Tensor
+    count: Tensor
 
-    def __init__(self, optimizer: torch.optim.Optimizer, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, weight_decay: float = 0.0, schedule: StepSizes | None = None
+    ) -> None:
         super().__init__()
-        self.optimizer, self.weight_decay = optimizer, weight_decay
+        self.optimizer, self.weight_decay, self.schedule = optimizer, weight_decay, schedule
         self._rate = "lr" if "lr" in self.group else "eta"
-        self.register_buffer("step_size", torch.tensor(self.group[self._rate], dtype=torch.float64), persistent=False)
+        device = self.group["params"][0].device
+        self.register_buffer("step_size", self._sizes(self.group[self._rate]).to(device), persistent=False)
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64, device=device), persistent=False)
         self.ready = bool(optimizer.state)
         """Whether it has all of its state, and so can be traced: most make theirs in their first step."""
         self._adopt()
@@ -105,7 +112,11 @@ class Optimizer(nn.Module):
         group |= {key: self._buffers.get(f"group_{key}", value) for key, value in own_group.items()}
         group["params"] = [*parameters]
         tracing = get_proxy_mode() is not None
-        if tracing:
+        if self.schedule:
+            now = self.step_size.index_select(0, self.count.clamp(max=len(self.step_size) - 1).view(1)).squeeze(0)
+            group[self._rate] = now if tracing else now.item()
+            self.count.add_(1)
+        elif tracing:
             group[self._rate] = self.step_size  # it may change from step to step
         if tracing and "capturable" in group:  # torch's own word for steps that read no tensor
             group["capturable"] = True
@@ -128,19 +139,25 @@ class Optimizer(nn.Module):
     def set_step_size(self, step_size: float) -> None:
         """Sets the global step size."""
         self.group[self._rate] = step_size
-        self.step_size.fill_(step_size)
+        self.step_size.copy_(self._sizes(step_size))
 
     def state_dict(self, *arguments: Any, **named: Any) -> dict[str, Any]:  # type: ignore[override]
         """Returns all that the next step depends on, besides the parameters."""
-        return self.optimizer.state_dict()
+        return self.optimizer.state_dict() | ({"count": self.count} if self.schedule else {})
 
     def load_state_dict(self, state: dict[str, Any], *arguments: Any, **named: Any) -> None:  # type: ignore[override]
         """Sets what `state_dict` returned."""
         own = {key: value for key, value in self.group.items() if key in ("foreach", "fused", self._rate)}
+        if self.schedule:
+            self.count.copy_(state["count"])
         self.optimizer.load_state_dict(_of_version_0_1(state) if "steps" in state else state)
         self.group.update(own)
         self.ready = True
         self._adopt()
+
+    def _sizes(self, step_size: float) -> Tensor:
+        """The step sizes of all steps, or the one of all."""
+        return self.schedule(step_size) if self.schedule else torch.tensor(step_size, dtype=torch.float64)
 
     def _state(self, n: int) -> dict[str, Any]:
         return self.optimizer.state.get(self.group["params"][n], {})
@@ -206,7 +223,12 @@ def _sqrt(value: Any) -> Any:
 
 
 def create_optimizer(
-    name: str, parameters: Sequence[Tensor], step_size: float, weight_decay: float = 0.0, warmup: int = WARMUP
+    name: str,
+    parameters: Sequence[Tensor],
+    step_size: float,
+    weight_decay: float = 0.0,
+    warmup: int = WARMUP,
+    schedule: StepSizes | None = None,
 ) -> Optimizer:
     r"""Creates an optimiser by its name.
 
@@ -218,12 +240,13 @@ def create_optimizer(
         weight_decay: :math:`\lambda`, which adds :math:`\lambda \theta` to the gradients of parameters with two
             dimensions or more.
         warmup: The warm-up of the paper's Adagrad.
+        schedule: What makes of the step size those of all steps; see `pyro_vae.schedules`.
 
     Raises:
         InputError: If there is no such optimiser, or it cannot train these parameters.
     """
     if name == "adagrad":
-        return Optimizer(WarmupAdagrad(parameters, step_size, warmup), weight_decay)
+        return Optimizer(WarmupAdagrad(parameters, step_size, warmup), weight_decay, schedule)
     known = {
         each.__name__: each
         for each in (*vars(torch.optim).values(), AdagradRMSProp, ClippedAdam, DCTAdam)
@@ -238,6 +261,6 @@ def create_optimizer(
     settings: dict[str, Any] = {key: False for key in ("foreach", "fused") if key in takes}
     settings["lr" if "lr" in takes else "eta"] = step_size
     try:
-        return Optimizer(match(parameters, **settings), weight_decay)
+        return Optimizer(match(parameters, **settings), weight_decay, schedule)
     except (ValueError, RuntimeError) as error:
         raise InputError(f"--optimizer {name} cannot train this model: {error}") from error

@@ -4,7 +4,19 @@ What is opened is the user's. Objects of the standard library and of installed p
 identity, and those that count or draw (iterators, random generators) by how far they have come.
 """
 
-__all__ = ["ABSENT", "GLOBAL", "Found", "Path", "Place", "Plain", "Search", "is_the_users", "own_entries"]
+__all__ = [
+    "ABSENT",
+    "GLOBAL",
+    "Found",
+    "Path",
+    "Place",
+    "Plain",
+    "Search",
+    "is_installed",
+    "is_the_users",
+    "names_in",
+    "own_entries",
+]
 
 import argparse
 import functools
@@ -201,7 +213,7 @@ class Search:
     def _class(self, cls: type[Any], depth: int) -> Iterator[Found]:
         """The attributes of a class and of those that it is made of, and what their methods keep."""
         for base in cls.__mro__:
-            if _is_installed(base.__module__) or any(base is each for each in self._classes):
+            if is_installed(base.__module__) or any(base is each for each in self._classes):
                 continue
             self._classes.append(base)
             for key, value in list(vars(base).items()):
@@ -215,7 +227,7 @@ class Search:
     def _function(self, at: Place, function: FunctionType, depth: int) -> Iterator[Found]:
         """What a function keeps: variables around it, defaults, attributes, and what it names of its module's."""
         variables = function.__globals__
-        if depth >= _DEEPEST or _is_installed(variables.get("__name__", "")):
+        if depth >= _DEEPEST or is_installed(variables.get("__name__", "")):
             return
         for key, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if (inner := getattr(cell, "cell_contents", ABSENT)) is not ABSENT:
@@ -226,17 +238,17 @@ class Search:
         for kept in (dict(enumerate(defaults)), vars(function)):
             for each, inner in list(kept.items()):
                 yield from self._value((at[0], (*at[1], each)), kept, each, inner, True, depth + 1)
-        yield from self._variables(variables, _names(function.__code__), depth)
+        yield from self._variables(variables, names_in(function.__code__), depth)
 
     def _variables(self, variables: dict[str, Any], names: set[str], depth: int) -> Iterator[Found]:
         """The variables of a module that code names, and those of other modules that it names through them."""
         for key in sorted(names & variables.keys()):
             value = variables[key]
             if isinstance(value, ModuleType):
-                if not _is_installed(value.__name__):
+                if not is_installed(value.__name__):
                     yield from self._variables(vars(value), names, depth + 1)
             elif not key.startswith("__") and not (
-                isinstance(value, type | FunctionType) and _is_installed(value.__module__)
+                isinstance(value, type | FunctionType) and is_installed(value.__module__)
             ):
                 place = (GLOBAL, (_shown(variables), key))
                 yield from self._value(place, variables, key, value, True, depth + 1)
@@ -256,7 +268,7 @@ def is_the_users(value: object) -> bool:
     if isinstance(value, type | ModuleType | FunctionType | MethodType | nn.Module) or not hasattr(value, "__dict__"):
         return False
     return isinstance(value, SimpleNamespace | argparse.Namespace) or not (
-        _is_a_librarys(value) or _is_installed(type(value).__module__)
+        _is_a_librarys(value) or is_installed(type(value).__module__)
     )
 
 
@@ -265,19 +277,19 @@ def _opens(value: object) -> bool:
     if isinstance(value, list | tuple | dict | deque):
         return len(value) <= _LARGEST
     if isinstance(value, FunctionType | type):
-        return not _is_installed(value.__module__)
+        return not is_installed(value.__module__)
     if isinstance(value, MethodType | functools.partial):
         return True
     if isinstance(value, nn.Module):
         return True
-    return is_the_users(value) or any(_slots(cls) for cls in type(value).__mro__ if not _is_installed(cls.__module__))
+    return is_the_users(value) or any(_slots(cls) for cls in type(value).__mro__ if not is_installed(cls.__module__))
 
 
 def _is_a_librarys(value: object) -> bool:
     return type(value).__module__.partition(".")[0] in _LIBRARIES
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
     """Whether a module is one of Python's or of an installed package."""
     top = module.partition(".")[0]
     if top in _LIBRARIES or top in sys.stdlib_module_names:
@@ -288,7 +300,7 @@ def _is_installed(module: str) -> bool:
 
 def _slots(cls: type[Any]) -> tuple[str, ...]:
     slots = vars(cls).get("__slots__", ())
-    return () if _is_installed(cls.__module__) else (slots,) if isinstance(slots, str) else tuple(slots)
+    return () if is_installed(cls.__module__) else (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 def _functions(member: object) -> list[FunctionType]:
@@ -297,10 +309,10 @@ def _functions(member: object) -> list[FunctionType]:
     return [function for function in of if isinstance(function, FunctionType)]
 
 
-def _names(code: CodeType) -> set[str]:
+def names_in(code: CodeType) -> set[str]:
     """What code names, with the code inside it."""
     inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
-    return set(code.co_names).union(*map(_names, inner))
+    return set(code.co_names).union(*map(names_in, inner))
 
 
 def _shown(variables: dict[str, Any]) -> str:

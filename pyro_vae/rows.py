@@ -5,18 +5,19 @@ What a part takes by name it gets, missing cells are masked out of the site `"x"
 the site still has its density, its draws and its mean in the data's own units.
 """
 
-__all__ = ["GuideOfRows", "Layout", "ModelOfRows", "asks_for", "observed", "required"]
+__all__ = ["GuideOfRows", "Layout", "ModelOfRows", "asks_for", "observed", "required", "there"]
 
 import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro.distributions import Independent
+from pyro.distributions import Independent, MaskedDistribution
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from pyro_vae.errors import InputError
+from pyro_vae.programs import signature
 from pyro_vae.rescaled import Rescaled
 
 
@@ -52,12 +53,12 @@ class Layout:
 
 def asks_for(part: nn.Module, name: str) -> bool:
     """Whether a module takes an argument of this name when it is called."""
-    return name in inspect.signature(part.forward).parameters
+    return name in signature(part).parameters
 
 
 def required(part: nn.Module, name: str) -> bool:
     """Whether it cannot be called without it."""
-    return inspect.signature(part.forward).parameters[name].default is inspect.Parameter.empty
+    return signature(part).parameters[name].default is inspect.Parameter.empty
 
 
 def observed(distribution: Any, mask: Tensor | None) -> Any:
@@ -83,6 +84,17 @@ def observed(distribution: Any, mask: Tensor | None) -> Any:
     return Independent(distribution.base_dist.mask(mask), distribution.reinterpreted_batch_ndims)
 
 
+def there(distribution: Any) -> Tensor | None:
+    """Returns which cells of a distribution that `observed` has masked are there; None where it has masked none."""
+    while distribution is not None:
+        if isinstance(distribution, Rescaled):
+            return distribution.mask_of_cells
+        if isinstance(distribution, MaskedDistribution):
+            return torch.as_tensor(distribution._mask)
+        distribution = getattr(distribution, "base_dist", None)
+    return None
+
+
 class _OwnUnits(Messenger):
     """Gives the site `"x"` of a model its mask, and its density in the data's own units."""
 
@@ -95,8 +107,8 @@ class _OwnUnits(Messenger):
             return
         if self.mask is not None and not self.masked:
             msg["fn"] = observed(msg["fn"], self.mask)
-        if self.rows.loc is not None:
-            msg["fn"] = Rescaled(msg["fn"], self.rows.loc, self.rows.scale, self.mask)
+        if self.rows.rows_loc is not None:
+            msg["fn"] = Rescaled(msg["fn"], self.rows.rows_loc, self.rows.rows_scale, self.mask)
             if msg["is_observed"]:
                 msg["value"] = self.x
 
@@ -104,18 +116,18 @@ class _OwnUnits(Messenger):
 class _Rows(nn.Module):
     """A part that is called with rows. Its state has the names of the part's own, and what it lacks the part has."""
 
-    # Each may be None; a buffer's type does not say when.
-    loc: Any
-    scale: Any
-    fill: Any
-    examples: Any
+    # Each may be None; a buffer's type does not say when. The part may have names like `loc` of its own.
+    rows_loc: Any
+    rows_scale: Any
+    rows_fill: Any
+    rows_examples: Any
 
     def __init__(self, part: nn.Module, layout: Layout) -> None:
         super().__init__()
-        self.part, self.layout = part, layout
-        self.asked = {name: asks_for(part, name) for name in ("label", "covariates", "observed")}
+        self.part, self._layout = part, layout
+        self._asked = {name: asks_for(part, name) for name in ("label", "covariates", "observed")}
         for name in ("loc", "scale", "fill", "examples"):
-            self.register_buffer(name, getattr(layout, name), persistent=False)
+            self.register_buffer(f"rows_{name}", getattr(layout, name), persistent=False)
         self.register_state_dict_post_hook(_without_prefix)
         self.register_load_state_dict_pre_hook(_with_prefix)
 
@@ -127,27 +139,27 @@ class _Rows(nn.Module):
 
     def _taken(self, rows: Tensor) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
         """The cells of rows, which of them are there, None where all are, and what the part takes by name."""
-        cells, beside = rows[..., : self.layout.features], rows[..., self.layout.features :]
-        mask = ~cells.isnan() if self.layout.missing else None
+        cells, beside = rows[..., : self._layout.features], rows[..., self._layout.features :]
+        mask = ~cells.isnan() if self._layout.missing else None
         return cells, mask, self._named(beside, torch.ones_like(cells, dtype=torch.bool) if mask is None else mask)
 
     def _named(self, beside: Tensor | None, mask: Tensor | None) -> dict[str, Any]:
-        named: dict[str, Any] = {"observed": mask} if self.asked["observed"] else {}
-        if beside is None or not self.layout.beside:
+        named: dict[str, Any] = {"observed": mask} if self._asked["observed"] else {}
+        if beside is None or not self._layout.beside:
             return named
-        if beside.shape[-1] != self.layout.beside:
+        if beside.shape[-1] != self._layout.beside:
             raise InputError(
-                "a datapoint that the model has dreamt has no label and no covariates, and the guide asks for them: "
-                "train it by aevb"
+                "datapoints without their label and covariates are given to a part that asks for them: draw them by "
+                "model(None, size=n, beside=...), and put these columns beside their cells"
             )
-        if self.asked["label"] and self.layout.label:
+        if self._asked["label"] and self._layout.label:
             named["label"] = beside[..., 0].long()
-        if self.asked["covariates"] and self.layout.covariates:
-            named["covariates"] = beside[..., int(self.layout.label) :]
+        if self._asked["covariates"] and self._layout.covariates:
+            named["covariates"] = beside[..., int(self._layout.label) :]
         return named
 
     def _scaled(self, cells: Tensor) -> Tensor:
-        return cells if self.loc is None else (cells - self.loc) / self.scale
+        return cells if self.rows_loc is None else (cells - self.rows_loc) / self.rows_scale
 
 
 class ModelOfRows(_Rows):
@@ -158,19 +170,26 @@ class ModelOfRows(_Rows):
         layout: What the columns of a row are.
     """
 
-    def forward(self, x: Tensor | None = None, size: int | None = None) -> Any:
-        """Runs the model on rows, or generates datapoints with labels and covariates of others, drawn at random."""
+    def forward(self, x: Tensor | None = None, size: int | None = None, beside: Tensor | None = None) -> Any:
+        """Runs the model on rows, or generates datapoints.
+
+        Arguments:
+            x: The rows.
+            size: The number of datapoints to generate where there are none.
+            beside: Their labels and covariates, with shape `(size, beside)`; those of training datapoints, drawn at
+                random, if omitted.
+        """
         if x is None:
-            beside = self.examples
-            if beside is None and self.layout.beside:
+            examples = self.rows_examples
+            if beside is None and examples is not None:
+                beside = examples[torch.randint(len(examples), (size or 1,), device=examples.device)]
+            if beside is None and self._layout.beside:
                 raise InputError("datapoints with labels or covariates are generated from those of the training data")
-            if beside is not None:
-                beside = beside[torch.randint(len(beside), (size or 1,), device=beside.device)]
             with _OwnUnits(None, None, True, self):
                 return self.part(None, size=size, **self._named(beside, None))
         cells, mask, named = self._taken(x)
-        whole = cells if mask is None else torch.where(mask, cells, self.fill)
-        with _OwnUnits(whole, mask, self.asked["observed"], self):
+        whole = cells if mask is None else torch.where(mask, cells, self.rows_fill)
+        with _OwnUnits(whole, mask, self._asked["observed"], self):
             return self.part(self._scaled(whole), **named)
 
 

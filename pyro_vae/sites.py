@@ -1,25 +1,25 @@
 """Pyro traces as the engine reads them: the sites of a model and its guide, and their log densities per datapoint."""
 
 __all__ = [
+    "OWN",
     "Site",
     "deterministic_sites",
     "evaluation_mode",
+    "in_rows",
     "innermost",
     "is_factor",
     "isolated",
     "joint_log_prob",
     "latent_sites",
     "observed_sites",
-    "particle_plate",
     "point_sites",
     "sample_sites",
     "site_log_prob",
-    "traces",
     "weighted_sites",
 ]
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -31,6 +31,9 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
 Site = dict[str, Any]
+
+# The engine's own plates, left of all of a program's.
+OWN = ("particles", "chains")
 
 
 @contextmanager
@@ -56,29 +59,6 @@ def evaluation_mode(*modules: Any) -> Iterator[None]:
     finally:
         for part, mode in training:
             part.training = mode
-
-
-def particle_plate(particles: int) -> AbstractContextManager[Any]:
-    """A plate of draws on the left of `"data"`; none where there is one draw."""
-    return pyro.plate("particles", particles, dim=-2) if particles > 1 else nullcontext()
-
-
-def traces(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, particles: int = 1) -> tuple[Trace, Trace]:
-    """Runs the guide on x, then the model on x with the guide's latent variables.
-
-    Arguments:
-        model: The generative model.
-        guide: The recognition model.
-        x: The data, with shape `(datapoints, features)`.
-        particles: The number of draws per datapoint. More than one lie in a plate on the left of `"data"`.
-
-    Returns:
-        The traces of model and guide.
-    """
-    with particle_plate(particles):
-        guide_trace = poutine.trace(guide).get_trace(x)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x)
-    return model_trace, guide_trace
 
 
 def sample_sites(trace: Trace) -> dict[str, Site]:
@@ -149,9 +129,26 @@ def site_log_prob(site: Site, scaled: bool = False) -> Tensor:
     return scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"] if scaled else 1.0, site["mask"])
 
 
+def in_rows(site: Site, log_prob: Tensor) -> Tensor:
+    """Adds up what plates inside that of the datapoints hold.
+
+    Arguments:
+        site: The site.
+        log_prob: Its log density, with the shape of its plates.
+
+    Returns:
+        The log density, with shape `(datapoints,)`, or `(draws, datapoints)`, where `draws` may be 1.
+    """
+    frames = [f for f in site["cond_indep_stack"] if f.vectorized and f.name not in OWN and f.dim < -1]
+    inner = [f.dim for f in frames if -f.dim <= log_prob.dim()]
+    total = log_prob.sum(inner, keepdim=True) if inner else log_prob
+    return total.flatten(0, -2) if total.dim() > 2 else total
+
+
 def joint_log_prob(trace: Trace, scaled: bool = False) -> Tensor:
-    """Sums the log densities of all sample sites of a trace, in nats, with the shape of its plates."""
-    return torch.as_tensor(sum(site_log_prob(site, scaled) for site in sample_sites(trace).values()))
+    """Sums the log densities of all sample sites of a trace, in nats, with shape `(draws, datapoints)`, or less."""
+    sites = sample_sites(trace).values()
+    return torch.as_tensor(sum(in_rows(site, site_log_prob(site, scaled)) for site in sites))
 
 
 def innermost(distribution: Any) -> Any:

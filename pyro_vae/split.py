@@ -3,6 +3,7 @@
 __all__ = ["Split"]
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +38,9 @@ class Split:
     labels: Tensor | None = None
     covariates: Tensor | None = None
     beside: int = 0
+
+    resident: ClassVar[bool] = True
+    """Whether the values lie on the device, so that a step draws from them there."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -81,12 +85,24 @@ class Split:
         values = torch.cat([part.to(kind) for part in (self.values, *given)], dim=1)
         return replace(self, values=values, beside=values.shape[1] - self.features)
 
+    @property
+    def fed(self) -> int:
+        """How many minibatches have been drawn ahead of the steps; see `pyro_vae.data.streamed`."""
+        return 0
+
+    def go_on(self, fed: int) -> None:
+        """Goes on after so many of them."""
+
+    def feed(self, size: int) -> Tensor:
+        """Returns stored values for `minibatch`, which a traced function has as an input: all, to draw from them."""
+        return self.values
+
     def minibatch(self, size: int, values: Tensor | None = None) -> Tensor:
         """Draws datapoints with replacement, as the author's code does, with shape `(size, features)`.
 
         Arguments:
             size: The number of datapoints.
-            values: What to draw from, the split's own values if omitted. A traced function has them as an input.
+            values: What `feed` returned for this size, anew if omitted.
         """
         values = self.values if values is None else values
         return self.read(values[torch.randint(len(self), (size,), device=self.device)])
@@ -104,14 +120,15 @@ class Split:
         if self.total <= size:
             return self
         chosen = torch.randperm(len(self), generator=torch.Generator().manual_seed(_SEED))[: self._own(size)]
-        return self._taken(chosen.sort().values.to(self.device), size)
+        return self._taken(chosen.sort().values, size)
 
     def divided(self) -> "Split":
         """Returns this rank's part; the split itself where there is one rank."""
         if ranks.count() == 1:
             return self
-        own = slice(ranks.rank(), None, ranks.count())
-        return replace(self._rows(own), values=self.values[own].clone(), whole=_divisible(len(self)))
+        own = self._rows(slice(ranks.rank(), None, ranks.count()))
+        values = own.values.clone() if self.resident else own.values  # so that the rest of them is given up
+        return replace(own, values=values, whole=_divisible(len(self)))
 
     def _own(self, size: int) -> int:
         """How many of the first datapoints are here."""
@@ -121,8 +138,11 @@ class Split:
         return replace(self._rows(rows), whole=None if self.whole is None else _divisible(size))
 
     def _rows(self, rows: slice | Tensor) -> "Split":
-        labels, covariates = (None if part is None else part[rows] for part in (self.labels, self.covariates))
-        return replace(self, values=self.values[rows], labels=labels, covariates=covariates)
+        def taken(part: Tensor) -> Tensor:
+            return part[rows.to(part.device) if isinstance(rows, Tensor) else rows]
+
+        labels, covariates = (None if part is None else taken(part) for part in (self.labels, self.covariates))
+        return replace(self, values=taken(self.values), labels=labels, covariates=covariates)
 
     def to(self, device: torch.device | str) -> "Split":
         """Returns the split on a device."""

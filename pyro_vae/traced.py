@@ -17,7 +17,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from torch._decomp import get_decompositions
-from torch.func import functional_call
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -31,6 +30,7 @@ from pyro_vae.device import (
 from pyro_vae.host_reads import without_host_reads
 from pyro_vae.python_state import Watch
 from pyro_vae.sites import isolated
+from pyro_vae.swap import swapped
 
 Outputs = tuple[Tensor, ...]
 Function = Callable[..., Outputs]
@@ -315,11 +315,12 @@ class _Call(nn.Module):
             tensor.copy_(value)
 
     def with_tensors(self, tensors: dict[str, Tensor], *inputs: Any) -> Outputs:
-        parameters = {
+        learning = {
             name: tensors[name].detach().requires_grad_(parameter.requires_grad)
             for name, parameter in self.named_parameters()
         }
-        outputs: Outputs = functional_call(self, {**tensors, **parameters}, inputs)
+        with swapped(self, {**tensors, **learning}):
+            outputs: Outputs = self(*inputs)
         return outputs
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pyro_vae import ranks
 from pyro_vae.errors import InputError
 from pyro_vae.optim import WARMUP, create_optimizer
+from pyro_vae.schedules import StepSizes
 from pyro_vae.traced import Traced
 
 
@@ -32,6 +33,7 @@ class Update:
         weight_prior: The prior's standard deviation; `inf` is no prior.
         warmup: The warm-up of the paper's Adagrad.
         compile: Whether loss and gradient are compiled.
+        schedule: What makes of the step size those of all steps; see `pyro_vae.schedules`.
 
     Raises:
         InputError: If the prior is none, or there is no such optimiser.
@@ -49,16 +51,22 @@ class Update:
         weight_prior: float,
         warmup: int = WARMUP,
         compile: bool = False,
+        schedule: StepSizes | None = None,
     ) -> None:
         self.loss, self.trained, self.step_size = loss, nn.ModuleList(trained), step_size
         if not self.parameters:
             names = " and ".join(type(part).__name__ for part in self.trained)
-            raise InputError(f"{names} has no parameter that learns: give it an nn.Parameter")
+            raise InputError(
+                f"{names} has no parameter that learns: give it an nn.Parameter, and name the nets of a function by "
+                "pyro.module"
+            )
         if not isinstance(weight_prior, int | float) or not weight_prior > 0:
             raise InputError(
                 f"weight_prior {weight_prior} is not possible: give a standard deviation above 0, inf for no prior"
             )
-        self.optimizer = create_optimizer(optimizer, self.parameters, step_size, share / weight_prior**2, warmup)
+        self.optimizer = create_optimizer(
+            optimizer, self.parameters, step_size, share / weight_prior**2, warmup, schedule
+        )
         owner = getattr(loss, "__self__", None)
         self._step = Traced(self._move, *modules, self.optimizer, compile=compile, owner=owner)
         # Where ranks add up their gradients, or an optimiser cannot be traced, the two are functions of their own.

@@ -26,7 +26,7 @@ import torch
 from pyro_vae import run  # noqa: F401, what a fork need not import
 from pyro_vae.cli import main as pyro_vae_main
 from pyro_vae.data import mapped
-from pyro_vae.data.dataset import load_data
+from pyro_vae.data.loading import load_data
 from pyro_vae.run.folder import read_checkpoint, read_metrics
 
 # Options of each. MCEM visits all data in a step: it has ten.

@@ -16,7 +16,7 @@ import torch
 from numpy.lib import format as npy
 
 from pyro_vae.data import sources
-from pyro_vae.data.dataset import load_data
+from pyro_vae.data.loading import load_data
 from pyro_vae.errors import InputError
 from pyro_vae.split import Split
 

@@ -11,6 +11,7 @@ ARGUMENTS = {
     "arviz_analysis.py": ["2000", "2"],
     "benchmark.py": ["1"],
     "benchmark_hmc.py": ["20", "1"],
+    "benchmark_mapped.py": ["0.05", "2000"],
     "benchmark_ranks.py": ["1", "100"],
     "compare_baselines.py": ["300"],
     "conv_decoder.py": ["300"],
@@ -22,6 +23,7 @@ ARGUMENTS = {
     "quickstart.py": ["2000"],
     "swap_likelihood.py": ["300"],
     "swap_prior.py": ["300"],
+    "tutorial_vae.py": ["1000"],
 }
 
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from pyro_vae.cli import main
 from pyro_vae.data import sources
-from pyro_vae.data.dataset import load_data
+from pyro_vae.data.loading import load_data
 from pyro_vae.errors import InputError
 from pyro_vae.run import folder, record, trust
 from pyro_vae.run.settings import Settings, read_toml, whole

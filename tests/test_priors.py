@@ -3,11 +3,13 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.distributions import kl_divergence
 
+from pyro_vae import Run, train
 from pyro_vae.checks import check_pair
 from pyro_vae.elbo import elbo, log_weights
 from pyro_vae.errors import InputError
@@ -217,3 +219,32 @@ def test_the_order_of_building_leaves_old_seeds_alone():
     model = _prepared(Settings.of({"hidden": 5})).model
     torch.manual_seed(0)
     assert torch.equal(model.decoder[1].weight, BernoulliModel(64, 2, hidden=5).decoder[1].weight)
+
+
+@pytest.mark.parametrize(("scale", "inside"), [("none", True), ("unit", False), ("standard", True)])
+def test_pseudo_inputs_lie_where_the_guide_sees_the_data(tmp_path, monkeypatch, scale, inside):
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).normal(size=(60, 3)) * [1, 100, 0] + [0, 500, 7]
+    x[::5, 0] = np.nan
+    np.save("x.npy", x)
+    settings = {"data": "x.npy", "scale": scale, "prior": "vamp", "model": "normal", "hidden": 4, "batch": 20}
+    run = train("run", samples=200, progress=False, **settings)
+    prior = run.model.p_z
+    data = run.dataset
+    loc, by = data.scaled or (torch.zeros(3), torch.ones(3))
+    seen = (torch.from_numpy(x[data.rows[0]]).float() - loc) / by
+    low, high = seen.nan_to_num(1e9).amin(0), seen.nan_to_num(-1e9).amax(0)
+    assert (prior.low is not None) == inside  # from 0 to 1, as unit scaling has it, is what there is without
+    with torch.no_grad():
+        prior.logits.copy_(torch.linspace(-50, 50, 150).view(50, 3))
+        parts_at = prior().component_distribution.base_dist.loc
+        ends = torch.stack([low, high]) if inside else torch.tensor([[0.0] * 3, [1.0] * 3])
+        torch.testing.assert_close(parts_at[[0, -1]], run.guide.part.posterior(ends).mean, atol=1e-4, rtol=1e-4)
+    # Without the data as with them.
+    torch.manual_seed(1)
+    Path("x.npy").unlink()
+    again = Run.open("run")
+    assert (again.model.p_z.low is not None) == inside
+    if inside:
+        torch.testing.assert_close(again.model.p_z.low, prior.low)
+        torch.testing.assert_close(again.model.p_z.high, prior.high)

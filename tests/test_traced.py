@@ -226,3 +226,21 @@ def test_the_bound_compiled_is_the_plain_one(pixels):
 )
 def test_auto_decides_by_the_budget(choice, budget, expected):
     assert worth_compiling(choice, budget) is expected
+
+
+def test_a_module_of_two_owners_keeps_its_tensors():
+    # torch's functional_call leaves the tensors of the call in a module that it comes by twice.
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(2, 2)
+            self.second = self.first
+
+        def forward(self, x):
+            return self.second(self.first(x))
+
+    module = Twice()
+    own = module.first.weight
+    function = Traced(lambda x: (module(x).detach(),), module, compile=True)
+    assert function.can_be_traced(torch.ones(1, 2))
+    assert module.first.weight is own

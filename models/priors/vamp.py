@@ -11,7 +11,7 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_vae.errors import Count, InputError
 
@@ -24,27 +24,44 @@ class VampPrior(nn.Module):
     moves the pseudo-inputs with the decoder and holds the guide still. An algorithm without a guide cannot use this
     prior.
 
-    It differs from the article in that a sigmoid keeps pseudo-inputs in (0, 1), where the article clips them, and that
-    their logits start at draws from :math:`N(0, 1)` and have that distribution as their prior, as all weights have.
+    It differs from the article in that a sigmoid keeps pseudo-inputs in (0, 1), or between the least and the largest
+    value of each cell, where the article clips them, and that their logits start at draws from :math:`N(0, 1)` and have
+    that distribution as their prior, as all weights have.
 
     Arguments:
         latent: The number of latent variables, those of the guide.
         features: The number of pixels.
         guide: A guide with a method `posterior(x)`.
         components: The number of pseudo-inputs K.
+        span: The least and the largest value of each cell as the guide sees it; 0 and 1 if omitted.
 
     Raises:
         InputError: If the guide has no such method.
     """
 
-    def __init__(self, latent: int, features: int, guide: nn.Module, components: Count = 50) -> None:
+    low: Tensor | None
+    high: Tensor | None
+
+    def __init__(
+        self,
+        latent: int,
+        features: int,
+        guide: nn.Module,
+        components: Count = 50,
+        span: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         super().__init__()
         if not hasattr(guide, "posterior"):
             raise InputError(f"--prior vamp needs a guide with a method posterior(x): {type(guide).__name__} has none")
         self._guide: tuple[Any] = (guide,)  # in a tuple, torch does not see a submodule
         self.logits = nn.Parameter(torch.randn(components, features))
+        for name, end in zip(("low", "high"), span or (None, None), strict=True):
+            self.register_buffer(name, end, persistent=False)
 
     def forward(self) -> dist.Distribution:
         """Returns p(z), with event shape `(latent,)`."""
-        parts = self._guide[0].posterior(self.logits.sigmoid())
+        u = self.logits.sigmoid()
+        if self.low is not None and self.high is not None:
+            u = self.low + (self.high - self.low) * u
+        parts = self._guide[0].posterior(u)
         return dist.MixtureSameFamily(dist.Categorical(logits=self.logits.new_zeros(len(self.logits))), parts)

@@ -111,8 +111,7 @@ def analyze(
     compiled = worth_compiling(compile, len(x) * chains * (warmup + draws))
     estimator = estimators([marginal], compile=compiled)[marginal]
     model: Any = run.model.at_mean if has_random_weights(run.model) else run.model
-    shape = run.dataset.image_shape
-    image = (shape[0], shape[1]) if shape and len(shape) == 2 else None
+    image = run.dataset.image_shape
     stages = Stages(progress and ranks.rank() == 0)
     with stages.stage("trying it all on two datapoints"):
         left_out = rehearse(model, run.guide, x[:2], image, quick, seed)

@@ -9,8 +9,11 @@ datapoints share draws of random weights, what these move all together is added;
 __all__ = ["Comparison", "compare"]
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError, told
@@ -61,8 +64,8 @@ class Comparison:
         """Returns means and differences as a table that JSON can hold; what is not known is None.
 
         Returns:
-            `data`, `binarize`, `measure`, `split`, `datapoints` and `runs`, of which each has `run` (its folder),
-            `model`, `prior`, `guide`, `inference`, `latent`, `samples`, `seed` and what `Score.row` has.
+            `data`, `binarize`, `cells`, `measure`, `split`, `datapoints` and `runs`, of which each has `run` (its
+            folder), `model`, `prior`, `guide`, `inference`, `latent`, `samples`, `seed` and what `Score.row` has.
         """
         dataset = self.runs[0].dataset
         rows: list[dict[str, Any]] = []
@@ -75,6 +78,7 @@ class Comparison:
         return {
             "data": dataset.name,
             "binarize": dataset.binarize,
+            "cells": " ".join(reversed(dataset.cells)),
             "measure": self.scores[0].measure,
             "split": self.split,
             "datapoints": self.datapoints,
@@ -119,18 +123,18 @@ def compare(
     with told("looking at the models"):
         kinds = [measure(run.model, data) for run, data in zip(runs, splits, strict=True)]
     for run, data, kind in zip(runs, splits, kinds, strict=True):
-        own = _told(run, data, kind)
-        for name, (value, text) in _told(runs[0], splits[0], kinds[0]).items():
+        own = _told(run, data, kind, split)
+        for name, (value, text) in _told(runs[0], splits[0], kinds[0], split).items():
             if own[name][0] != value:
                 raise InputError(
                     f"{run.path} has another {name} than {runs[0].path}, {own[name][1]} and not {text}: "
                     "compare them in tables of their own"
                 )
-    data = splits[0]
-    if data.dynamic:  # the pixels are drawn once, for all runs
-        with seeded(seed, data.device):
-            data = Split(data.first())
-    compiled = worth_compiling(compile, len(data) * particles)
+    if splits[0].dynamic:  # the pixels are drawn once, for all runs
+        with seeded(seed, splits[0].device):
+            drawn = splits[0].first()[:, : splits[0].features]
+        splits = [_with_cells(data, drawn) for data in splits]
+    compiled = worth_compiling(compile, len(splits[0]) * particles)
     chosen = estimators(marginal, set, particles=particles, force=force, compile=compiled)
     scores = [
         score(
@@ -145,18 +149,28 @@ def compare(
             training=run.dataset.train.total,
             paying=split == "train",
         )
-        for run in runs
+        for run, data in zip(runs, splits, strict=True)
     ]
-    return Comparison(runs, split, len(data), scores)
+    return Comparison(runs, split, len(splits[0]), scores)
 
 
-def _told(run: Run, data: Split, kind: str) -> dict[str, tuple[Any, Any]]:
+def _with_cells(data: Split, cells: Tensor) -> Split:
+    """A split with other cells, beside which stands what the run asks for."""
+    values = torch.cat((cells, data.values[:, data.features :].float()), dim=1)
+    return replace(data, values=values, divisor=1, dynamic=False)
+
+
+def _told(run: Run, data: Split, kind: str, split: str) -> dict[str, tuple[Any, Any]]:
     """What must be the same in a table, with the words for it."""
     dataset = run.dataset
+    rows = None if dataset.rows is None else dataset.rows[split == "test"][: len(data)].tolist()
+    names = dataset.names or (f"{dataset.features} of them",)
     return {
         "data set": (dataset.checksum, f"{dataset.name} (SHA-256 {dataset.checksum[:8]}...)"),
         "binarisation": (dataset.binarize,) * 2,
         "divisor": (run.settings.divisor,) * 2,
         "number of datapoints": (len(data),) * 2,
+        f"choice of {split} datapoints": (rows, "rows " + ", ".join(map(str, (rows or [])[:3])) + ", ..."),
+        "choice of columns": (dataset.names or dataset.features, ", ".join(names[:5])),
         "measure": (kind, "a relaxed Bernoulli" if kind == "relaxed" else f"a {kind}"),
     }

@@ -18,9 +18,10 @@ Array = NDArray[np.float64]
 def flat(group: Any) -> Array:
     """Returns the latent sites of a group side by side, with shape `(chain, draw, datapoint, latents)`.
 
-    What is a function of them, by `pyro.deterministic`, is none of them.
+    What is a function of them, by `pyro.deterministic`, is none of them, nor is what is discrete.
     """
-    arrays = [values.values for values in group.data_vars.values() if "deterministic" not in values.attrs]
+    kept = [values for values in group.data_vars.values() if not {"deterministic", "discrete"} & values.attrs.keys()]
+    arrays = [values.values for values in kept]
     return np.concatenate([array.reshape(*array.shape[:3], -1) for array in arrays], axis=-1)
 
 

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from pyro_vae.device import seeded
 from pyro_vae.elbo import ROWS
+from pyro_vae.enumerated import draw, paired, sums_out
 from pyro_vae.khat import pareto_khat
 from pyro_vae.local import fit_gaussian
-from pyro_vae.sites import evaluation_mode, isolated, joint_log_prob, latent_sites, traces
+from pyro_vae.plates import Place, is_countable, nesting
+from pyro_vae.sites import evaluation_mode, isolated, latent_sites
 from pyro_vae.split import Split
 
 # Datapoints that share the steps which fit a Gaussian to each of them.
@@ -43,8 +45,11 @@ def encode(
 
     Returns:
         A table with one datapoint in each row: `SITE_1` and so on, the means of the latent variables of each site,
-        `SITE_1_sd` and so on, their standard deviations under q, `label` where there is one, `bound` and `log_px` in
-        nats, and `khat`, which above 0.7 says that `log_px` is not to be trusted (nothing below 25 particles).
+        `SITE_1_sd` and so on, their standard deviations under q; of a discrete site, `SITE`, its most probable value,
+        and `SITE_p_VALUE`, the probability of each; `label` where there is one, `bound` and `log_px` in nats, and
+        `khat`, which above 0.7 says that `log_px` is not to be trusted (nothing below 25 particles). The probabilities
+        are the guide's, :math:`q(y | x)`, and of a site that the model alone has the means of :math:`p(y | x, z)` over
+        draws z of the guide. Values that are vectors are numbered from 0.
     """
     columns: dict[str, list[Tensor]] = {}
     size = _TOGETHER if guide is None else max(1, ROWS // particles)
@@ -53,15 +58,31 @@ def encode(
             x = split.read(values)
             q = fit_gaussian(model, x) if guide is None else guide
             with isolated(), evaluation_mode(model, q):
-                model_trace, guide_trace = traces(model, q, x, particles)
-            log_w = (joint_log_prob(model_trace) - joint_log_prob(guide_trace)).expand(particles, len(x)).double()
-            for name, site in latent_sites(guide_trace).items():
-                draws = site["value"].expand(particles, len(x), *site["fn"].event_shape).reshape(particles, len(x), -1)
+                drawn = draw(model, q, x, particles)
+                plates = nesting(x, model, q)
+                terms = log_w = (drawn.log_p - drawn.log_q).double()
+                if sums_out(model, q, x):
+                    tables = paired(model, q, x, particles)
+                    terms, log_w = tables.bound(), tables.log_weights()
+            for name, posterior in drawn.posteriors.items():
+                _add(columns, name, posterior.probabilities.mean(0), posterior.support)
+            for name, site in latent_sites(drawn.guide_trace).items():
+                place = Place.of(site, plates)
+                if is_countable(site):
+                    support = site["fn"].enumerate_support(expand=False)
+                    each = [
+                        place._replace(event_dim=0).by_datapoint(p, particles, len(x))
+                        for p in site["fn"].log_prob(support).exp()
+                    ]
+                    probabilities = torch.stack(each, dim=-1).double().mean(0)
+                    _add(columns, name, probabilities, support.reshape(len(support), *site["fn"].event_shape))
+                    continue
+                draws = place.by_datapoint(site["value"], particles, len(x)).reshape(particles, len(x), -1)
                 mean, sd = _moments(site["fn"], draws)
                 for part, suffix in ((mean, ""), (sd, "_sd")):
                     for n, column in enumerate(part.unbind(-1)):
                         columns.setdefault(f"{name}_{n + 1}{suffix}", []).append(column)
-            columns.setdefault("bound", []).append(log_w.mean(0))
+            columns.setdefault("bound", []).append(terms.mean(0))
             columns.setdefault("log_px", []).append(log_w.logsumexp(0) - math.log(particles))
             columns.setdefault("khat", []).append(torch.from_numpy(pareto_khat(log_w.cpu().numpy())))
     found = {name: torch.cat(parts).cpu().numpy() for name, parts in columns.items()}
@@ -71,6 +92,18 @@ def encode(
         names = np.array([*classes, None], dtype=object)
         found["label"] = names[numbers] if classes else numbers
     return pd.DataFrame({**found, **last})
+
+
+def _add(columns: dict[str, list[Tensor]], name: str, probabilities: Tensor, support: Tensor) -> None:
+    """Adds the probabilities of a discrete site, with shape `(datapoints, plates inside..., values)`."""
+    values = support.tolist() if support.dim() == 1 else range(len(support))
+    parts = probabilities.flatten(1, -2).unbind(1) if probabilities.dim() > 2 else [probabilities]
+    for n, part in enumerate(parts):
+        own = name if len(parts) == 1 else f"{name}_{n + 1}"
+        best = part.argmax(-1)
+        columns.setdefault(own, []).append(support[best] if support.dim() == 1 else best)
+        for value, column in zip(values, part.unbind(-1), strict=True):
+            columns.setdefault(f"{own}_p_{value:g}", []).append(column)
 
 
 def _moments(distribution: object, draws: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import arviz as az
@@ -18,12 +19,14 @@ import numpy as np
 import pyro
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from pyro_vae.analysis.posterior import (
     Arrays,
+    PosteriorDraws,
     draw_posterior,
     from_guide,
     predict,
@@ -32,20 +35,23 @@ from pyro_vae.analysis.posterior import (
 )
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError, RunError, reason, require_whole
+from pyro_vae.plates import is_countable, traces
+from pyro_vae.rows import there
 from pyro_vae.run.folder import replace_file
 from pyro_vae.sites import (
     Site,
     evaluation_mode,
+    in_rows,
     isolated,
     latent_sites,
     observed_sites,
     point_sites,
     sample_sites,
     site_log_prob,
-    traces,
 )
 
 _SAMPLES = ["chain", "draw"]
+_PROBABILITY = "_probability"
 _IMAGE_DIMS = ["row", "column", "channel"]
 _UNITS = {
     "lp": "nats",
@@ -78,7 +84,9 @@ def to_arviz(
     datapoint, which must lie in a plate of dimension -1. The groups:
 
     - `posterior`: the latent sites by name, drawn by HMC, with shape `(chain, draw, datapoint, ...)`, and what
-      `pyro.deterministic` makes of them, marked by the attribute `deterministic`.
+      `pyro.deterministic` makes of them, marked by the attribute `deterministic`. Discrete sites, marked by `discrete`,
+      are summed out while HMC moves the others, and drawn given these; `SITE_probability` are the probabilities that
+      they were drawn by, with the site's values as the coordinate `SITE_value`. Their means are :math:`p(y | x)`.
     - `sample_stats`: `lp` and `energy` in nats, of the unconstrained latent variables, `acceptance_rate`, `diverging`,
       and `step_size` in units of the guide's standard deviations.
     - `log_likelihood`: :math:`\log p(x | z)` in nats by observed site, with shape `(chain, draw, datapoint)`.
@@ -88,7 +96,7 @@ def to_arviz(
     - `posterior_predictive`, `prior`, `prior_predictive`: draws for datapoints of the same number; `prior` holds the
       latent and the deterministic sites.
     - `posterior_predictive_mean`: the posterior mean of :math:`E[x | z]`, where the likelihood has a mean.
-    - `observed_data`: the observed sites.
+    - `observed_data`: the observed sites, not-a-number where a cell is missing.
 
     Dimensions of a site's event are called `SITE_dim_0` and so on; those of an image are `row` and `column`. Variables
     that have units name them by the attribute `units`. `pyro.factor` counts in `lp`, and is no site of any group.
@@ -129,23 +137,25 @@ def to_arviz(
                 model, density, x, chains=chains, draws=draws, warmup=warmup, compile=compile, advance=advance
             )
             groups = {
-                "posterior": drawn.latents | drawn.deterministic,
+                "posterior": drawn.latents | drawn.deterministic | _probabilities(drawn),
                 "sample_stats": drawn.stats,
                 "log_likelihood": drawn.likelihood,
             }
             if density is not None:
                 z, groups["guide_sample_stats"] = from_guide(model, density, x, chains * draws)
-                groups["guide_posterior"] = {name: z[name] for name in drawn.latents}  # in the model's order
+                groups["guide_posterior"] = {
+                    name: z[name] for name in drawn.latents if name in z
+                }  # in the model's order
             kept = np.linspace(0, draws - 1, predictive // chains).round().astype(int)
             thinned = {name: values[:, kept] for name, values in drawn.latents.items()}
             groups["posterior_predictive"], means = predict(model, x, thinned)
             z, made, groups["prior_predictive"] = predict_prior(model, x, chains * len(kept))
             groups["prior"] = z | made
-    data = {name: site["value"].cpu().numpy() for name, site in observed.items()}
+    data = {name: _observed_values(site) for name, site in observed.items()}
     size = math.prod(image_shape) if image_shape else 0
     images = {name: image_shape for name, site in observed.items() if site["fn"].event_shape == (size,)}
     datasets = {
-        name: _dataset(values, images, kept if name == "posterior_predictive" else None)
+        name: _dataset(values, images, kept if name == "posterior_predictive" else None, supports=drawn.supports)
         for name, values in groups.items()
     }
     datasets["observed_data"] = _dataset(data, images, sampled=False)
@@ -154,8 +164,10 @@ def to_arviz(
     for group, dataset in datasets.items():
         for site, variable in dataset.data_vars.items():
             name = str(site)
-            if group in ("posterior", "prior") and name in drawn.deterministic:
+            if group in ("posterior", "prior") and name in drawn.deterministic | _probabilities(drawn):
                 variable.attrs["deterministic"] = "a function of the latent variables"
+            if group in ("posterior", "prior", "guide_posterior") and name in drawn.supports:
+                variable.attrs["discrete"] = "HMC sums it out; it is drawn given all other latent variables"
             if group == "log_likelihood":
                 variable.attrs["units"] = "nats"
             elif group.endswith("sample_stats") and name in _UNITS:
@@ -252,17 +264,27 @@ def _sites(model: Callable[..., Any], guide: Callable[..., Any] | None, x: Tenso
         raise InputError(f"{_name(model)} needs latent and observed sites: it has {sorted(latent)}, {sorted(observed)}")
     with isolated():
         require_bijections(model, _name(model), x[:2])
-    if guide is not None and latent.keys() != (q := latent_sites(found[1])).keys():
-        raise InputError(
-            f"the latent sites of {_name(model)} are {sorted(latent)}, but {_name(guide)} samples {sorted(q)}: give "
-            "them the same names"
-        )
+    if guide is not None:
+        q = latent_sites(found[1])
+        left = {name for name, site in latent.items() if not is_countable(site)}
+        if not left <= q.keys() <= latent.keys():
+            raise InputError(
+                f"the latent sites of {_name(model)} are {sorted(latent)}, but {_name(guide)} samples {sorted(q)}: "
+                "give them the same names"
+            )
     if any(value.shape != (len(x),) for value in log_probs):
         raise InputError(
             f"{_name(model)} or its guide has sites outside a plate of {len(x)} datapoints of dimension -1: put them "
             "inside, with .to_event for their other dimensions"
         )
     return observed, [] if guide is None else point_sites(found[1])
+
+
+def _observed_values(site: Site) -> NDArray[Any]:
+    """The data of a site, not-a-number where a cell is missing."""
+    mask = there(site["fn"])
+    value = site["value"] if mask is None else torch.where(mask, site["value"], math.nan)
+    return value.cpu().numpy()
 
 
 def _densities_from(state: Tensor, model: Callable[..., Any], guide: Any, x: Tensor) -> list[Tensor]:
@@ -273,7 +295,8 @@ def _densities_from(state: Tensor, model: Callable[..., Any], guide: Any, x: Ten
 def _traced(model: Callable[..., Any], guide: Callable[..., Any] | None, x: Tensor) -> tuple[list[Trace], list[Tensor]]:
     """The trace of the model and, where there is one, of the guide, and the log densities of all of their sites."""
     found = [poutine.trace(model).get_trace(x)] if guide is None else list(traces(model, guide, x))
-    return found, [site_log_prob(site) for trace in found for site in sample_sites(trace).values()]
+    sites = [site for trace in found for site in sample_sites(trace).values()]
+    return found, [in_rows(site, site_log_prob(site)).view(-1) for site in sites]
 
 
 def _dataset(
@@ -281,16 +304,21 @@ def _dataset(
     images: Mapping[str, tuple[int, ...] | None],
     draws: Any = None,
     sampled: bool = True,
+    supports: Mapping[str, Any] = MappingProxyType({}),
 ) -> xr.Dataset:
     """A group: its arrays begin with chain and draw, where they are sampled, and the datapoint."""
     leading = 3 if sampled else 1
     shaped, dims = {}, {}
+    coords = {} if draws is None else {"draw": draws}
     for name, value in values.items():
         image = images.get(name) if value.ndim > leading else None
         shaped[name] = value.reshape(*value.shape[:leading], *image) if image else value
         event = _IMAGE_DIMS[: len(image)] if image else [f"{name}_dim_{n}" for n in range(value.ndim - leading)]
         dims[name] = ["datapoint", *event]
-    coords = {} if draws is None else {"draw": draws}
+        if (site := name.removesuffix(_PROBABILITY)) != name and site in supports:
+            dims[name][-1] = f"{site}_value"
+            support = supports[site]
+            coords[f"{site}_value"] = support if support.ndim == 1 else np.arange(len(support))
     return az.dict_to_dataset(
         shaped,
         dims=dims,
@@ -299,6 +327,10 @@ def _dataset(
         inference_library=pyro,
         check_conventions=False,  # a few predictive draws of many chains are no mistake
     )
+
+
+def _probabilities(drawn: PosteriorDraws) -> Arrays:
+    return {f"{name}{_PROBABILITY}": values for name, values in drawn.probabilities.items()}
 
 
 def _name(part: Any) -> str:

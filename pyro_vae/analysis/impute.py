@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from pyro_vae.device import seeded
 from pyro_vae.elbo import ROWS
+from pyro_vae.enumerated import draw
 from pyro_vae.errors import InputError
 from pyro_vae.khat import pareto_khat
 from pyro_vae.local import fit_gaussian
-from pyro_vae.sites import evaluation_mode, isolated, joint_log_prob, sample_sites, traces
+from pyro_vae.sites import evaluation_mode, isolated, sample_sites
 from pyro_vae.split import Split
 
 _TOGETHER = 1_000
@@ -69,9 +70,9 @@ def impute(
             x = split.read(split.values[rows])
             q = fit_gaussian(model, x) if guide is None else guide
             with isolated(), evaluation_mode(model, q):
-                model_trace, guide_trace = traces(model, q, x, particles)
-                likelihood = sample_sites(model_trace)["x"]["fn"]
-                log_w = (joint_log_prob(model_trace) - joint_log_prob(guide_trace)).expand(particles, len(x)).double()
+                drawn_from_q = draw(model, q, x, particles)
+                likelihood = sample_sites(drawn_from_q.model_trace)["x"]["fn"]
+                log_w = (drawn_from_q.log_p - drawn_from_q.log_q).double()
                 weights = log_w.softmax(0)
                 mean, variance = _moments(likelihood)
                 there = (~missing[rows]).to(x.device)

@@ -30,20 +30,22 @@ from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from pyro_vae.device import seeded
 from pyro_vae.elbo import ROWS
+from pyro_vae.enumerated import draw as drawn
 from pyro_vae.errors import InputError
 from pyro_vae.hmc import HMC
 from pyro_vae.log_joint import LogJoint, bijection_to
+from pyro_vae.plates import Place, nesting
 from pyro_vae.sites import (
     Site,
     deterministic_sites,
+    in_rows,
     is_factor,
-    joint_log_prob,
     latent_sites,
     observed_sites,
     sample_sites,
     site_log_prob,
-    traces,
 )
 
 Arrays = dict[str, NDArray[Any]]
@@ -93,16 +95,20 @@ class PosteriorDraws(NamedTuple):
     """Draws of HMC, each array with shape `(chains, draws, datapoints, ...)`.
 
     Arguments:
-        latents: The latent sites.
+        latents: The latent sites. Discrete ones are summed out while HMC moves the others, and then drawn given these.
         deterministic: The sites of `pyro.deterministic`, at these latent variables.
         stats: The sampler's statistics.
         likelihood: The log likelihoods in nats, by observed site.
+        probabilities: Those of each value of the discrete sites, given all other latent variables and x.
+        supports: The values of the discrete sites, with shape `(values, ...)`.
     """
 
     latents: Arrays
     deterministic: Arrays
     stats: Arrays
     likelihood: Arrays
+    probabilities: Arrays
+    supports: Arrays
 
 
 def require_bijections(model: Callable[..., Any], name: str, x: Tensor) -> None:
@@ -154,7 +160,7 @@ def draw_posterior(
         compile: Whether gradients are traced and compiled.
         advance: Called now and then with the share of the work done since the last call.
     """
-    found = PosteriorDraws({}, {}, {}, {})
+    found = PosteriorDraws({}, {}, {}, {}, {}, {})
     events = _deterministic_events(model, x)
     shape = (chains, draws, len(x))
     shared = None
@@ -168,11 +174,19 @@ def draw_posterior(
             transition = kernel.transition()
             values = log_joint.latents(loc + scale * kernel.position)
             at = (slice(None), draw, part)
+            given = log_joint.in_plates(values)
+            if log_joint.summed:
+                tables = log_joint.tables(values)
+                for name, posterior in tables.posteriors().items():
+                    values[name] = posterior.values
+                    given[name] = Place.of(tables.sites[name], log_joint.nesting).in_plates(posterior.values)
+                    found.supports[name] = posterior.support.cpu().numpy()
+                    _put(found.probabilities, shape, at, {name: posterior.probabilities})
             _put(found.latents, shape, at, values)
-            with pyro.plate("chains", chains, dim=-2):
-                trace = poutine.trace(poutine.condition(model, values)).get_trace(some)
+            with pyro.plate("chains", chains, dim=-1 - log_joint.nesting):
+                trace = poutine.trace(poutine.condition(model, given)).get_trace(some)
             likelihood = {
-                name: site_log_prob(site).double()
+                name: in_rows(site, site_log_prob(site)).double()
                 for name, site in observed_sites(trace).items()
                 if name not in values  # which are conditioned on
             }
@@ -200,7 +214,8 @@ def from_guide(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, 
 
     Returns:
         The latent sites, and `log_p` and `log_q`, :math:`\log p(x, z)` and :math:`\log q(z | x)` in nats, that of
-        auxiliary sites included. All have shape `(1, draws, datapoints, ...)`.
+        auxiliary sites included. All have shape `(1, draws, datapoints, ...)`. Discrete sites that the guide lacks are
+        no draws of it, and are summed out of `log_p`.
     """
     latents: Arrays = {}
     stats: Arrays = {}
@@ -209,15 +224,14 @@ def from_guide(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, 
         some = x[part]
         for at in _blocks(draws, len(some)):
             count = at.stop - at.start
-            model_trace, guide_trace = traces(model, guide, some, count)
-            one = (count, len(some))
+            _, guide_trace, log_p, log_q, _ = drawn(model, guide, some, count)
+            plates = nesting(some, model, guide)
             values = {
-                name: site["value"].expand(*one, *site["fn"].event_shape)
+                name: Place.of(site, plates).by_datapoint(site["value"], count, len(some))
                 for name, site in latent_sites(guide_trace).items()
             }
             _put(latents, shape, (0, at, part), values)
-            logs = {"log_p": joint_log_prob(model_trace), "log_q": joint_log_prob(guide_trace)}
-            _put(stats, shape, (0, at, part), {name: value.double().expand(one) for name, value in logs.items()})
+            _put(stats, shape, (0, at, part), {"log_p": log_p.double(), "log_q": log_q.double()})
     return latents, stats
 
 
@@ -236,8 +250,10 @@ def predict(model: Callable[..., Any], x: Tensor, latents: Mapping[str, NDArray[
     chains, draws = next(iter(latents.values())).shape[:2]
     data: Arrays = {}
     means: dict[str, Tensor] = {}
+    places = _places(model, x)
     for chain, draw in np.ndindex(chains, draws):
-        values = {name: torch.from_numpy(value[chain, draw]).to(x.device) for name, value in latents.items()}
+        rows = {name: torch.from_numpy(value[chain, draw]).to(x.device) for name, value in latents.items()}
+        values = {name: places[name].in_plates(value.unsqueeze(0)).squeeze(0) for name, value in rows.items()}
         sites = _data(simulate_data(model, x, values))
         _put(data, (chains, draws, len(x)), (chain, draw), {name: _compact(site) for name, site in sites.items()})
         for name, site in sites.items():
@@ -259,12 +275,13 @@ def predict_prior(model: Callable[..., Any], x: Tensor, draws: int) -> tuple[Arr
     deterministic: Arrays = {}
     data: Arrays = {}
     shape = (1, draws, len(x))
-    events = _deterministic_events(model, x)
+    events, places = _deterministic_events(model, x), _places(model, x)
     for draw in range(draws):
         trace = simulate_data(model, x)
         drawn = _data(trace)
         z = {name: site["value"] for name, site in latent_sites(trace).items() if name not in drawn}
-        _put(latents, shape, (0, draw), z)
+        rows = {name: places[name].by_datapoint(value, 1, len(x)).squeeze(0) for name, value in z.items()}
+        _put(latents, shape, (0, draw), rows)
         _put(deterministic, shape, (slice(None), draw), _deterministic(trace, events, (1, len(x))))
         _put(data, shape, (0, draw), {name: _compact(site) for name, site in drawn.items()})
     return latents, deterministic, data
@@ -287,6 +304,12 @@ def simulate_data(model: Callable[..., Any], x: Tensor, latents: Mapping[str, Te
         latents: The latent sites; drawn from the prior if omitted.
     """
     return poutine.trace(poutine.condition(_Unobserved()(model), dict(latents or {}))).get_trace(x)
+
+
+def _places(model: Callable[..., Any], x: Tensor) -> dict[str, Place]:
+    with seeded(0, x.device):
+        latent = latent_sites(poutine.trace(model).get_trace(x))
+    return {name: Place.of(site, nesting(x, model)) for name, site in latent.items()}
 
 
 def _data(trace: Trace) -> dict[str, Site]:

@@ -40,6 +40,7 @@ def checks(tree: xr.DataTree) -> list[dict[str, Any]]:
     found = []
     for site, observed in tree["observed_data"].data_vars.items():
         data = _rows(observed.values[None])[0]
+        missing = np.isnan(data)  # replications are looked at where the data are
         statistics = {
             name: function
             for name, function in _STATISTICS.items()
@@ -48,10 +49,10 @@ def checks(tree: xr.DataTree) -> list[dict[str, Any]]:
         for group in ("prior_predictive", "posterior_predictive"):
             values = np.asarray(tree[group].dataset[site])
             # One replication at a time: a float copy of all of them takes hundreds of megabytes.
-            draws = (_rows(draw[None])[0] for draw in values.reshape(-1, *values.shape[2:]))
+            draws = (_where_there(_rows(draw[None])[0], missing) for draw in values.reshape(-1, *values.shape[2:]))
             replicated = np.array([[function(draw) for function in statistics.values()] for draw in draws])
             for (statistic, function), column in zip(statistics.items(), replicated.T, strict=True):
-                value = float(function(data))
+                value = float(function(_where_there(data, missing)))
                 found.append(
                     {
                         "site": str(site),
@@ -87,7 +88,8 @@ def calibration(tree: xr.DataTree) -> dict[str, xr.Dataset]:
 
 
 def _curve(mean: Array, data: Array) -> xr.Dataset:
-    predicted, observed = mean.ravel().astype(np.float64), data.ravel().astype(np.float64)
+    there = ~np.isnan(data)
+    predicted, observed = mean[there].astype(np.float64), data[there].astype(np.float64)
     low, high = predicted.min(), predicted.max()
     bins = np.clip(((predicted - low) / max(high - low, 1e-12) * _BINS).astype(int), 0, _BINS - 1)
     counts = np.bincount(bins, minlength=_BINS)
@@ -131,6 +133,10 @@ def activity(tree: xr.DataTree) -> xr.Dataset:
         ratio = (sd / spread) ** 2
         values[f"{prefix}kl"] = 0.5 * (ratio + ((mean - center) / spread) ** 2 - 1 - np.log(ratio)).mean(0)
     return xr.Dataset({name: ("latent", value) for name, value in values.items()})
+
+
+def _where_there(x: Array, missing: Array) -> Array:
+    return np.ma.masked_array(x, missing) if missing.any() else x
 
 
 def _rows(x: Array) -> NDArray[np.float64]:

@@ -14,7 +14,6 @@ from pyro_vae.analysis.report_plots import draw_all, image_rows
 from pyro_vae.analysis.verdicts import Finding, findings
 from pyro_vae.run.folder import ANALYSIS, REPORT, read_record, replace_file
 from pyro_vae.run.run import Run
-from pyro_vae.run.settings import pixels
 
 _GLOSSARY = {
     "bound": "the evidence lower bound (ELBO) of log p(x), in nats per datapoint; higher is better",
@@ -99,7 +98,7 @@ def _settings(run: Run, about: dict[str, Any]) -> list[tuple[str, Any]]:
         trained += f", {about['samples']:,} samples, test bound {test_bound:.2f} nats per datapoint"
     rows = {
         "data": f"{run.dataset.name}, {about['split']} split, the first {about['datapoints']:,} datapoints",
-        "pixels": pixels(about["binarize"]),
+        run.dataset.cells[0]: run.dataset.cells[1],
         "likelihood": _MEASURES.get(about["measure"], f"a probability {about['measure']}") + ", in nats",
         "model": f"{about['model']}, {about['latent']} latent variables, weights {about['weights']}",
         "guide": about["guide"] or "none",

@@ -90,10 +90,11 @@ def image_rows(analysis: Analysis) -> dict[str, bytes]:
 
 
 def _strip(images: NDArray[Any]) -> bytes:
-    """Images side by side, with two transparent pixels between them."""
-    colours = images.ndim == 4 and images.shape[-1] == 3
-    pixels = np.clip(images if colours else np.repeat(images.reshape(*images.shape[:3], 1), 3, axis=-1), 0, 1)
-    opaque = np.concatenate([pixels, np.ones((*pixels.shape[:3], 1))], axis=-1)
+    """Images side by side, with two transparent pixels between them; missing ones are transparent as well."""
+    colours = images.ndim == 4 and images.shape[-1] > 1
+    pixels = images[..., :3] if colours else np.repeat(images.reshape(*images.shape[:3], 1), 3, axis=-1)
+    there = ~np.isnan(pixels).any(-1, keepdims=True)
+    opaque = np.concatenate([np.clip(np.nan_to_num(pixels), 0, 1), there], axis=-1)
     framed = np.pad(opaque, ((0, 0), (0, 0), (1, 1), (0, 0)))
     buffer = BytesIO()
     pyplot.imsave(buffer, np.concatenate(list(framed), axis=1), format="png")

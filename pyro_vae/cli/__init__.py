@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from pyro_vae import __version__
-from pyro_vae.cli import analyze, data, encode, evaluate, paper, pictures, train
+from pyro_vae.cli import analyze, data, encode, evaluate, explore, paper, pictures, train
 from pyro_vae.cli.outputs import Lost, outputs
 from pyro_vae.errors import InputError, Interrupted, RunError, reason
 
@@ -40,6 +40,7 @@ for _command in (
     pictures.sample,
     pictures.reconstruct,
     pictures.manifold,
+    explore.explore,
     data.data,
     data.parts,
     encode.encode,

@@ -2,30 +2,72 @@
 
 __all__ = ["data", "parts"]
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import click
+
+from pyro_vae.cli.options import options, settings_options
+from pyro_vae.run.settings import OF_DATA, Settings
+
+if TYPE_CHECKING:
+    from pyro_vae.data import Dataset
+
+_SHOWN = 8
 
 
 @click.command()
-@click.argument("name", metavar="mnist|frey|digits|FILE")
-@click.option("--data-dir", metavar="DIR", help="folder of the data sets  [default: $PYRO_VAE_DATA, else ./data]")
-def data(name: str, data_dir: str | None) -> None:
+@click.argument("name", metavar="NAME|FILE|FOLDER")
+@options(*settings_options(*OF_DATA, "data_dir"))
+def data(name: str, **given: str | None) -> None:
     """Download a data set where it is missing, verify and describe it."""
-    from pyro_vae.data.dataset import load_data
+    from pyro_vae.data.loading import load_data
 
-    loaded = load_data(name, folder=data_dir)
-    train = loaded.train.first()
-    for term, value in {
-        "data": loaded.name,
-        "training datapoints": f"{len(loaded.train):,}",
-        "test datapoints": f"{len(loaded.test):,}",
-        "datapoint": " x ".join(map(str, loaded.image_shape)) + " pixels"
-        if loaded.image_shape
-        else f"{loaded.features} cells",
-        "stored as": f"{loaded.train.values.dtype}".removeprefix("torch.") + f", divided by {loaded.train.divisor}",
-        "training values": f"{train.min():.4f} to {train.max():.4f}, mean {train.mean():.4f}",
-        "sha-256": loaded.checksum,
-    }.items():
+    settings = Settings.of({key: value for key, value in given.items() if value is not None}, "the command line")
+    loaded = load_data(name, folder=settings.data_dir, **{key: getattr(settings, key) for key in OF_DATA})
+    for term, value in _described(loaded).items():
         click.echo(f"{term:<20} {value}")
+
+
+def _described(data: "Dataset") -> dict[str, Any]:
+    """What there is to say of a data set, by name."""
+    shape = " x ".join(map(str, data.image_shape)) + " pixels" if data.image_shape else f"{data.features} cells"
+    train = data.train
+    said: dict[str, Any] = {
+        "data": data.name,
+        "training datapoints": f"{len(train):,}",
+        "test datapoints": f"{len(data.test):,}",
+        "datapoint": shape,
+        "stored as": f"{train.values.dtype}".removeprefix("torch.") + f", divided by {train.divisor}",
+        "training values": _summary(data),
+    }
+    if data.names:
+        kinds = [f" ({kind})" for kind in data.kinds or ()] or [""] * data.features
+        said["columns"] = _listed([name + kind for name, kind in zip(data.names, kinds, strict=True)])
+    if data.classes:
+        said["classes"] = f"{len(data.classes)}: {_listed(data.classes)}"
+    if train.covariates is not None:
+        said["covariates"] = f"{train.covariates.shape[1]} columns"
+    return said | {"sha-256": data.checksum}
+
+
+def _summary(data: "Dataset") -> str:
+    """The range and the mean of the training values, a part of the datapoints at a time, and how many are missing."""
+    low, high, total, there, cells = float("inf"), -float("inf"), 0.0, 0, 0
+    for values in data.train.values.split(4_096):
+        x = data.train.read(values)
+        known = x[~x.isnan()]
+        cells += x.numel()
+        there += len(known)
+        total += known.double().sum().item()
+        if len(known):
+            low, high = min(low, known.min().item()), max(high, known.max().item())
+    missing = f", {1 - there / cells:.1%} missing" if there < cells else ""
+    return f"{low:.4f} to {high:.4f}, mean {total / max(there, 1):.4f}{missing}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 @click.command()

@@ -10,6 +10,7 @@ __all__ = [
     "options",
     "other",
     "scoring",
+    "settings_options",
     "splits",
 ]
 
@@ -17,12 +18,13 @@ import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, redirect_stdout
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pyro_vae.errors import InputError
-from pyro_vae.run.settings import COMPILE, MARGINAL, Options, whole
+from pyro_vae.run.settings import COMPILE, MARGINAL, Options, Settings, whole
 from pyro_vae.run.toml import parse_toml
 
 if TYPE_CHECKING:
@@ -63,6 +65,19 @@ def grouped(name: str, read: Callable[..., Mapping[str, Any]], *given: Decorator
         return grouping
 
     return decorate
+
+
+def settings_options(*names: str) -> list[Decorator]:
+    """Returns an option for each of some settings. They have no default, so that what was given is known."""
+    known = {entry.name: entry for entry in fields(Settings)}
+    found: list[Decorator] = []
+    for name in names:
+        entry = known[name]
+        default = "" if entry.default is None else f"  [default: {entry.default}]"
+        metavar = "|".join(entry.metadata["choices"]) or name.upper()
+        flag = "--" + name.replace("_", "-")
+        found.append(click.option(flag, name, metavar=metavar, help=entry.metadata["help"] + default))
+    return found
 
 
 opening = grouped(

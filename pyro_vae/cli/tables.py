@@ -9,8 +9,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pyro_vae.run.settings import pixels
-
 if TYPE_CHECKING:
     from pyro_vae.analysis.verdicts import Finding
 
@@ -81,7 +79,7 @@ def print_comparison(result: dict[str, Any]) -> None:
 
 
 def _what(result: dict[str, Any]) -> Text:
-    about = f"{pixels(result['binarize'])} pixels, {result['measure']}"
+    about = f"{result['cells']}, {result['measure']}"
     # A path may hold what would be markup.
     return Text(f"{Path(result['data']).name} {result['split']}, {result['datapoints']:,} datapoints, {about}")
 

@@ -8,21 +8,8 @@ from typing import Any
 
 import click
 
-from pyro_vae.cli.options import computing, grouped, merged
-from pyro_vae.run.settings import PARTS, Settings, pixels, read_toml, require_named
-
-
-def _settings() -> list[Any]:
-    """Returns an option for each setting. They have no default, so that what was given is known."""
-    found = []
-    for entry in fields(Settings):
-        if entry.name == "set":
-            continue
-        default = "" if entry.default is None else f"  [default: {entry.default}]"
-        flag = "--" + entry.name.replace("_", "-")
-        metavar = "|".join(entry.metadata["choices"]) or entry.name.upper()
-        found.append(click.option(flag, entry.name, metavar=metavar, help=entry.metadata["help"] + default))
-    return found
+from pyro_vae.cli.options import computing, grouped, merged, settings_options
+from pyro_vae.run.settings import PARTS, Settings, read_toml, require_named
 
 
 def _given(config: Path | None, trust: bool, assignments: tuple[str, ...], **named: str | None) -> dict[str, Any]:
@@ -43,7 +30,7 @@ def _given(config: Path | None, trust: bool, assignments: tuple[str, ...], **nam
 @grouped(
     "given",
     _given,
-    *_settings(),
+    *settings_options(*(entry.name for entry in fields(Settings) if entry.name != "set")),
     click.option(
         "--set",
         "assignments",
@@ -80,7 +67,7 @@ def train(given: dict[str, Any], place: dict[str, Any], no_figures: bool) -> Non
     data = run.dataset
     click.echo(
         f"test bound {test_bound:.2f} nats per datapoint, "
-        f"{data.name}, pixels {pixels(data.binarize)}, {data.test.total:,} datapoints"
+        f"{data.name}, {' '.join(data.cells)}, {data.test.total:,} datapoints"
     )
     click.echo(f"run folder {run.path}")
     if no_figures:

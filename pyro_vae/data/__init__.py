@@ -15,7 +15,7 @@ _home = {
     "Split": "pyro_vae.split",
     "adapted": "pyro_vae.data.adapt",
     "data_dir": "pyro_vae.data.dataset",
-    "load_data": "pyro_vae.data.dataset",
+    "load_data": "pyro_vae.data.loading",
 }
 
 

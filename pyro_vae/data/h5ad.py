@@ -3,8 +3,10 @@
 __all__ = ["h5ad_source"]
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,11 +34,12 @@ def h5ad_source(path: Path, beside: Sequence[str] = ()) -> Source:
     except ImportError as error:
         raise InputError(f"--data {path} needs anndata: pip install anndata, or save X as .npy or .csv") from error
     where = f"--data {path}"
-    with refusing(f"{where} cannot be read by anndata"):
+    with refusing(f"{where} cannot be read by anndata"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # anndata's, about its own use of pandas
         require_regular(path)
         _require_room(path)
         found = checksum(path)
-        cells = read_h5ad(path)
+        cells: Any = read_h5ad(path)
         values = cells.X.toarray() if hasattr(cells.X, "toarray") else np.asarray(cells.X)
     for name in beside:
         if name not in cells.obs:

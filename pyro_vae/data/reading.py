@@ -12,6 +12,7 @@ from pyro_vae.data.arrays import array_source
 from pyro_vae.data.h5ad import h5ad_source
 from pyro_vae.data.images import folder_source
 from pyro_vae.data.objects import object_source
+from pyro_vae.data.row_groups import is_large, row_group_source
 from pyro_vae.data.source import Source
 from pyro_vae.data.sources import KNOWN
 from pyro_vae.data.tables import table_source
@@ -76,6 +77,13 @@ def read(
         source = object_source(data, channels, arrays, **chosen)
     elif str(data) == "-":
         raise InputError("--data - is a pipe, and a run must find its data again: save them in a file, and name it")
+    elif suffix == ".parquet" and any(is_large(Path(each)) for each in (data, test) if each is not None):
+        _refuse(data, channels=channels, resize=resize)
+        if is_large(path):
+            source = row_group_source(path, beside=beside, levels=levels, **chosen)
+        else:
+            source = table_source(path, beside=beside, levels=levels, **chosen)
+        levels = {**levels, **source.levels}
     elif suffix in tables.SUFFIXES:
         _refuse(data, channels=channels, resize=resize)
         return table_source(path, None if test is None else Path(test), beside=beside, levels=levels, **chosen)

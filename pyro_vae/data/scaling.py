@@ -1,6 +1,6 @@
 """Scaling: what is taken off each cell and what it is divided by, from the training split alone."""
 
-__all__ = ["scaling"]
+__all__ = ["scaling", "span"]
 
 from collections.abc import Iterator, Sequence
 
@@ -11,6 +11,8 @@ from pyro_vae.errors import InputError
 from pyro_vae.split import Split
 
 _ROWS = 4_096
+# So many datapoints tell the span of the cells.
+_SOME = 10_000
 
 
 def scaling(train: Split, how: str, image: bool, kept: Sequence[int] = ()) -> tuple[Tensor, Tensor] | None:
@@ -52,6 +54,30 @@ def scaling(train: Split, how: str, image: bool, kept: Sequence[int] = ()) -> tu
     loc, scale = (part.to(torch.float32).expand(train.features).clone() for part in (loc, scale))
     loc[[*kept]], scale[[*kept]] = 0.0, 1.0
     return loc, scale
+
+
+def span(train: Split, scaled: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
+    """Returns the least and the largest value of each cell as networks see it, in some of the training split.
+
+    Arguments:
+        train: The training split.
+        scaled: Offsets and factors of the cells.
+
+    Returns:
+        Two tensors with shape `(features,)`; None where all values are from 0 to 1.
+    """
+    if train.divisor > 1 and scaled is None:
+        return None
+    lows, highs = [], []
+    for x, there in _observed(train.some(_SOME), image=False):
+        lows.append(torch.where(there, x, torch.inf).amin(0))
+        highs.append(torch.where(there, x, -torch.inf).amax(0))
+    low, high = torch.stack(lows).amin(0), torch.stack(highs).amax(0)
+    low, high = torch.where(low <= high, low, 0.0), torch.where(low <= high, high, 0.0)
+    if scaled is not None:
+        low, high = ((end - scaled[0]) / scaled[1] for end in (low, high))
+    rounding = 1e-6
+    return None if bool((low >= -rounding).all() and (high <= 1 + rounding).all()) else (low.float(), high.float())
 
 
 def _observed(split: Split, image: bool) -> Iterator[tuple[Tensor, Tensor]]:

@@ -65,6 +65,8 @@ def described(data: Dataset) -> dict[str, Any]:
         table |= {"loc": _short(data.scaled[0]), "scale": _short(data.scaled[1])}
     if data.fill is not None:
         table["fill"] = _short(data.fill)
+    if data.span is not None:
+        table["span"] = [_short(end) for end in data.span]
     return table
 
 
@@ -95,9 +97,11 @@ def without_data(name: str, table: Mapping[str, Any], reason: str, device: torch
             ).to(device)
             for split in ("train", "test")
         )
-        scaled = None
+        scaled = span = None
         if "loc" in table:
             scaled = _long(table["loc"], features, device), _long(table["scale"], features, device)
+        if "span" in table:
+            span = _long(table["span"][0], features, device), _long(table["span"][1], features, device)
         return Dataset(
             name,
             train,
@@ -113,8 +117,9 @@ def without_data(name: str, table: Mapping[str, Any], reason: str, device: torch
             levels={str(key): tuple(map(str, levels)) for key, levels in dict(table["levels"]).items()},
             reading={**dict.fromkeys(_READING), **dict(table["reading"])},
             fill=_long(table["fill"], features, device) if "fill" in table else None,
+            span=span,
         )
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         raise InputError(f"run.toml does not say what its data are, and {reason}") from error
 
 

@@ -47,6 +47,8 @@ class Source(NamedTuple):
         names: The names of the cells, where they have any.
         label: What of the things beside is the label where the user names none.
         levels: The texts that are numbered in columns of categories, by column.
+        classes: The names of the classes, where its labels are their numbers.
+        mapped: Whether values are too large for memory, and are or will be mapped from a file.
         in_order: Whether splits are cut in the order of the file, and values are not copied.
         complete: Whether it is known that no cell is missing.
     """
@@ -59,6 +61,8 @@ class Source(NamedTuple):
     names: tuple[str, ...] | None = None
     label: str | None = None
     levels: Mapping[str, tuple[str, ...]] = {}
+    classes: tuple[str, ...] | None = None
+    mapped: bool = False
     in_order: bool = False
     complete: bool = False
 

@@ -1,6 +1,6 @@
 """Tables with named columns: `.csv`, `.tsv`, `.parquet` and DataFrames."""
 
-__all__ = ["SUFFIXES", "frame_source", "table_source"]
+__all__ = ["SUFFIXES", "beside_array", "cells_of", "frame_source", "pyarrow_parquet", "table_source"]
 
 import csv
 import difflib
@@ -49,24 +49,26 @@ def _read(path: Path) -> tuple[Any, str]:
         require_regular(path)
         require_room(_HELD * path.stat().st_size, "it takes")
         found = checksum(path)
-        if path.suffix == ".parquet":
-            return _parquet(path), found
-        return _text(path, "\t" if path.suffix == ".tsv" else ","), found
+        if path.suffix.lower() == ".parquet":
+            with open_regular(path) as content:
+                file = pyarrow_parquet(path).ParquetFile(content)
+                # A column of one value in all rows takes a few bytes.
+                require_room(_CELL * file.metadata.num_rows * file.metadata.num_columns, "it unpacks to")
+                return file.read().to_pandas().reset_index(drop=True), found
+        return _text(path, "\t" if path.suffix.lower() == ".tsv" else ","), found
 
 
-def _parquet(path: Path) -> Any:
+def pyarrow_parquet(path: Path) -> Any:
+    """Returns pyarrow's module of parquet files.
+
+    Raises:
+        InputError: If it is not installed.
+    """
     try:
-        import pyarrow  # noqa: F401
+        from pyarrow import parquet
     except ImportError as error:
         raise InputError(f"--data {path} needs pyarrow: pip install pyarrow, or save the table as .csv") from error
-    from pyarrow import parquet
-
-    with open_regular(path) as file:
-        about = parquet.ParquetFile(file).metadata
-        # A column of one value in all rows takes a few bytes.
-        require_room(_CELL * about.num_rows * about.num_columns, "it unpacks to")
-        file.seek(0)
-        return pd.read_parquet(file, engine="pyarrow")
+    return parquet
 
 
 def _text(path: Path, separator: str) -> Any:
@@ -141,13 +143,7 @@ def frame_source(
         InputError: If a column is not there, or holds what is no number.
     """
     names = [str(name) for name in frame.columns]
-    _check_names(names, where)
-    for name in (*(columns or ()), *drop, *beside, *categories):
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            mend = f"did you mean {near[0]}?" if near else f"it has {', '.join(names[:20])}"
-            raise InputError(f"{where} has no column {name}: {mend}")
-    cells = [name for name in columns or names if name not in drop and name not in beside]
+    cells = cells_of(names, where, columns, drop, beside, categories)
     if not cells or not len(frame):
         raise InputError(f"{where} has {len(cells)} columns of cells and {len(frame)} rows: give at least one of each")
     series = {name: frame.iloc[:, n] for n, name in enumerate(names)}
@@ -163,10 +159,32 @@ def frame_source(
     for n, column in enumerate(numbers):
         values[:, n] = column
     values = as_numbers(values, where, tuple(cells))
-    kept = {name: _beside(series[name]) for name in beside}
+    kept = {name: beside_array(series[name]) for name in beside}
     cut = len(frame) if training is None else training
     parts = [Part(values[rows], {n: v[rows] for n, v in kept.items()}) for rows in (slice(cut), slice(cut, None))]
     return Source(parts[0], None if training is None else parts[1], found, names=tuple(cells), levels=found_levels)
+
+
+def cells_of(
+    names: Sequence[str],
+    where: str,
+    columns: Sequence[str] | None,
+    drop: Sequence[str],
+    beside: Sequence[str],
+    categories: Sequence[str],
+) -> list[str]:
+    """Returns which columns are cells; see `frame_source`.
+
+    Raises:
+        InputError: If one that is named is not there.
+    """
+    _check_names(names, where)
+    for name in (*(columns or ()), *drop, *beside, *categories):
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            mend = f"did you mean {near[0]}?" if near else f"it has {', '.join(names[:20])}"
+            raise InputError(f"{where} has no column {name}: {mend}")
+    return [name for name in columns or names if name not in drop and name not in beside]
 
 
 def _check_names(names: Sequence[str], where: str) -> None:
@@ -226,7 +244,8 @@ def _is_date(value: Any) -> bool:
     return True
 
 
-def _beside(column: Any) -> Array:
+def beside_array(column: Any) -> Array:
+    """The values of a column that is no cell, None where one is missing."""
     if column.dtype.kind in "iufb" and not column.isna().any():
         return column.to_numpy(dtype=column.dtype.name.lower())
     return column.to_numpy(dtype=object, na_value=None)

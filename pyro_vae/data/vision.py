@@ -54,20 +54,21 @@ def vision_source(name: str, folder: Path) -> Source:
     parts, shapes = [], []
     kind, *splits = SETS[name]
     for options in splits:
-        values, labels = _arrays(name, kind, folder, options)
+        values, labels, classes = _arrays(name, kind, folder, options)
         cells, shape = shaped(values, _channels(name), f"--data {name}")
         cells = np.ascontiguousarray(cells, dtype=np.uint8)
         digest.update(cells.tobytes())
         parts.append(Part(cells, {"labels": labels}))
         shapes.append(shape)
-    return Source(parts[0], parts[1], digest.hexdigest(), 256, shapes[0], label="labels")
+    return Source(parts[0], parts[1], digest.hexdigest(), 256, shapes[0], label="labels", classes=classes)
 
 
 def _channels(name: str) -> str:
     return "first" if name in ("svhn", "stl10") else "last"
 
 
-def _arrays(name: str, kind: str, folder: Path, options: dict[str, Any]) -> tuple[Array, Array]:
+def _arrays(name: str, kind: str, folder: Path, options: dict[str, Any]) -> tuple[Array, Array, tuple[str, ...] | None]:
+    """Images, the numbers of their classes, and the names of these where torchvision has any."""
     from torchvision import datasets
 
     part = getattr(datasets, kind)
@@ -80,7 +81,7 @@ def _arrays(name: str, kind: str, folder: Path, options: dict[str, Any]) -> tupl
                 found = part(str(folder), download=True, **options)
         if not hasattr(found, "data"):
             pairs = [found[n] for n in range(len(found))]
-            return np.stack([np.asarray(image) for image, _ in pairs]), np.array([label for _, label in pairs])
+            return np.stack([np.asarray(image) for image, _ in pairs]), np.array([label for _, label in pairs]), None
     except Exception as error:  # torchvision, urllib and the readers of many formats
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
@@ -89,7 +90,8 @@ def _arrays(name: str, kind: str, folder: Path, options: dict[str, Any]) -> tupl
         ) from error
     labels = found.targets if hasattr(found, "targets") else found.labels
     labels = np.asarray(labels)
-    return np.asarray(found.data), labels[:, 0] if labels.ndim == 2 else labels
+    classes = tuple(map(str, getattr(found, "classes", ()))) or None
+    return np.asarray(found.data), labels[:, 0] if labels.ndim == 2 else labels, classes
 
 
 def _require_files(name: str, folder: Path, kind: str) -> None:

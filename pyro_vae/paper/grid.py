@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
-from pyro_vae.data.dataset import load_data
+from pyro_vae.data.loading import load_data
 from pyro_vae.errors import Interrupted, RunError
 from pyro_vae.paper.cells import Cell
 from pyro_vae.paper.commands import Commands, Diverged

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from pyro_vae.data.dataset import load_data
+from pyro_vae.data.loading import load_data
 from pyro_vae.device import seeded
 from pyro_vae.elbo import elbo
 from pyro_vae.errors import RunError

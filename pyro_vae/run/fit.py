@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from pyro_vae import ranks
 from pyro_vae.errors import RunError
+from pyro_vae.plates import traces
 from pyro_vae.replay import Replay, capture
-from pyro_vae.sites import evaluation_mode, isolated, sample_sites, site_log_prob, traces
+from pyro_vae.sites import evaluation_mode, isolated, sample_sites, site_log_prob
 from pyro_vae.split import Split
 
 # Cycles of updates between two looks at the loss, each a read from the device.
@@ -93,7 +94,7 @@ def fit(
     cycles = 0
     losses = torch.zeros_like(learner.loss)  # their sum since the last look, which hides none of them
     replay: Replay | None = None
-    recordable = learner.data.device.type == "cuda"
+    recordable = learner.data.device.type == "cuda" and learner.data.resident  # a record draws no minibatch on the host
     while due:
         started = perf_counter()
         if recordable and getattr(learner, "settled", False):

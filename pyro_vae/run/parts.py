@@ -1,6 +1,19 @@
 """The shelves: finds a part by its name or by the path of a user's file, and builds it."""
 
-__all__ = ["build", "find", "is_file", "names", "split_spec", "takes"]
+__all__ = [
+    "arguments",
+    "build",
+    "find",
+    "in_memory",
+    "is_file",
+    "is_pair",
+    "is_program",
+    "name_in_memory",
+    "names",
+    "own_guide",
+    "split_spec",
+    "takes",
+]
 
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -24,6 +37,7 @@ _SHELVES = {
     "marginal": "pyro_vae.inference",
 }
 # What the class of a part must have; algorithms and estimators share a shelf, and this tells them apart.
+_PROGRAMS = ("model", "guide")  # what may be a Pyro program, and the methods of a class that makes a pair
 _METHODS = {
     "model": "forward",
     "prior": "forward",
@@ -64,7 +78,7 @@ def _files(kind: str) -> list[str]:
 
 
 def _on_shelf(kind: str, name: str) -> Any:
-    return _part(import_module(f"{_SHELVES[kind]}.{name}"), name)
+    return _part(import_module(f"{_SHELVES[kind]}.{name}"), name, kind)
 
 
 def split_spec(spec: str) -> tuple[Path, str]:
@@ -76,7 +90,7 @@ def split_spec(spec: str) -> tuple[Path, str]:
 
 
 def find(kind: str, spec: str) -> Any:
-    """Finds a part: what it is built by, a class.
+    """Finds a part: what it is built by, a class; or a Pyro program, see `is_program`.
 
     Arguments:
         kind: One of those of `names`.
@@ -89,9 +103,11 @@ def find(kind: str, spec: str) -> Any:
         path, name = split_spec(spec)
         module = load(path, f"--{kind}")
         with guarded(f"--{kind} {spec} cannot be used"):
-            part = _part(module, str(path), name)
+            part = _part(module, str(path), kind, name)
             _require_kind(kind, spec, part)
         return part
+    if in_memory(spec):
+        raise InputError(f"the run has a {kind} that was in memory, {spec}: give it again, {kind}=...")
     if kind == "elbo" and spec in (known := _estimators()):
         return known[spec]
     # Only the file of this name is imported: its neighbours may need libraries that are slow to load.
@@ -100,13 +116,50 @@ def find(kind: str, spec: str) -> Any:
     return part
 
 
-def _part(module: ModuleType, where: str, name: str = "") -> Any:
-    """The part of a file: its one public class, or the one that is named."""
+def is_pair(part: Any) -> bool:
+    """Whether a class makes a model and its guide, as its methods `model` and `guide`."""
+    return isinstance(part, type) and all(isinstance(getattr(part, kind, None), FunctionType) for kind in _PROGRAMS)
+
+
+def is_program(part: Any) -> bool:
+    """Whether a part is a Pyro program: a function or another object that is called with data, or a pair of them."""
+    return is_pair(part) or not isinstance(part, type)
+
+
+def name_in_memory(part: Any) -> str:
+    """Returns what a part is called in the settings that lies in memory: its name in parentheses."""
+    name = getattr(part, "__qualname__", type(part).__qualname__).rpartition(".")[2]
+    return f"({name.strip('<>')})"
+
+
+def in_memory(spec: str) -> bool:
+    """Whether a part of this name lay in memory, so that it cannot be found by it."""
+    return spec.startswith("(")
+
+
+def own_guide(spec: str) -> str | None:
+    """The guide that comes with a model, None where there is none: that of a pair, or the function beside it.
+
+    Arguments:
+        spec: What the model is given as.
+    """
+    if not is_file(spec) or not is_program(part := find("model", spec)):
+        return None
+    path, _ = split_spec(spec)
+    beside = vars(load(path, "--model")).get("guide")
+    return spec if is_pair(part) else f"{path}:guide" if isinstance(beside, FunctionType) else None
+
+
+def _part(module: ModuleType, where: str, kind: str, name: str = "") -> Any:
+    """The part of a file: its one public class, or the one that is named; a program by its name or its kind's."""
     found = _classes(module, where)
     if name in found:
         return found[name]
+    program = vars(module).get(name or kind) if kind in _PROGRAMS and (name or not found) else None
+    if callable(program) and not isinstance(program, type):
+        return program
     if name and isinstance(vars(module).get(name), FunctionType):
-        raise InputError(f"{where}:{name} is a function: write a class of torch.nn.Module with it as its forward")
+        raise InputError(f"{where}:{name} is a function, and a {kind} is a class: write one")
     if not found:
         raise InputError(f"{where} has no public class: write one")
     if name:
@@ -139,13 +192,8 @@ def _classes(module: ModuleType, where: str) -> dict[str, Any]:
 
 def _require_kind(kind: str, spec: str, part: Any) -> None:
     method = _METHODS[kind]
-    if not hasattr(part, method):
+    if not hasattr(part, method) and not is_program(part):
         name = part.__name__
-        if kind in ("model", "guide") and hasattr(part, "model") and hasattr(part, "guide"):
-            raise InputError(
-                f"--{kind} {spec} is a class with the methods model and guide: write a class of torch.nn.Module for "
-                "each of them, with the method forward"
-            )
         raise InputError(f"--{kind} {spec} is no {kind}: give its class {name} a method {method}")
     # The engine asks a part for attributes that it need not have.
     if hasattr(part, "_an_attribute_that_no_part_has"):
@@ -175,16 +223,9 @@ def build(kind: str, part: Callable[..., Any], *given: Any, own: Mapping[str, An
     """
     from pyro_vae.run.sizes import built_within  # imports torch, and the command line asks here what is a file
 
-    own = own or {}
     name = part.__name__
-    for key in own:
-        if not takes(part, key):
-            options = ", ".join([*parameters(part)][len(given) :]) or "none"
-            raise InputError(f"--set {kind}.{key} is unknown: {name} takes {options}")
-        if key in [*parameters(part)][: len(given)]:
-            raise InputError(f"--set {kind}.{key} is not possible: the run itself gives it to {name}, leave it out")
     with guarded(f"{kind} {name} cannot be built"):
-        named = checked(part, given, {**shared, **own}, {key: f"--set {kind}.{key}" for key in own})
+        named = arguments(kind, part, *given, own=own, **shared)
         sizes = {**dict(zip(parameters(part), given, strict=False)), **named}
         told = ", ".join(f"{key} {value:,}" for key, value in sizes.items() if type(value) is int and value > 1)
         make = partial(part, *given, **named)
@@ -192,3 +233,18 @@ def build(kind: str, part: Callable[..., Any], *given: Any, own: Mapping[str, An
         if isinstance(part, type) and not isinstance(built, part):
             raise InputError(f"{kind} {name} cannot be built: its constructor returns a {type(built).__name__}")
     return built
+
+
+def arguments(
+    kind: str, part: Callable[..., Any], *given: Any, own: Mapping[str, Any] | None = None, **shared: Any
+) -> dict[str, Any]:
+    """Returns the arguments by name that a part is built with, checked; see `build`."""
+    own = own or {}
+    name = getattr(part, "__name__", type(part).__name__)
+    for key in own:
+        if not takes(part, key):
+            options = ", ".join([*parameters(part)][len(given) :]) or "none"
+            raise InputError(f"--set {kind}.{key} is unknown: {name} takes {options}")
+        if key in [*parameters(part)][: len(given)]:
+            raise InputError(f"--set {kind}.{key} is not possible: the run itself gives it to {name}, leave it out")
+    return checked(part, given, {**shared, **own}, {key: f"--set {kind}.{key}" for key in own})

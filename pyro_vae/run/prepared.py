@@ -9,38 +9,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_vae import ranks
+from pyro_vae.adopted import Adopted
 from pyro_vae.checks import check_prior
 from pyro_vae.data.adapt import adapted
-from pyro_vae.data.dataset import Dataset, in_memory, load_data
+from pyro_vae.data.dataset import Dataset, in_memory
+from pyro_vae.data.loading import load_data
 from pyro_vae.data.schema import without_data
 from pyro_vae.errors import InputError
+from pyro_vae.programs import Program, bind, create
 from pyro_vae.run import parts
+from pyro_vae.run.arguments import parameters
 from pyro_vae.run.fit import Learner
 from pyro_vae.run.record import used_data_dir
-from pyro_vae.run.settings import Settings
+from pyro_vae.run.settings import OF_DATA, Settings
 from pyro_vae.run.sizes import require_step
 from pyro_vae.run.trust import located
 from pyro_vae.traced import worth_compiling
-
-# The settings that go to `load_data` as they are.
-_OF_DATA = (
-    "columns",
-    "drop",
-    "kinds",
-    "label",
-    "covariates",
-    "group",
-    "split_column",
-    "test",
-    "test_share",
-    "stratify",
-    "scale",
-    "channels",
-    "resize",
-)
 
 
 class Parts(NamedTuple):
@@ -53,13 +40,17 @@ class Parts(NamedTuple):
     elbo: type[Any]
 
     @classmethod
-    def of(cls, settings: Settings) -> "Parts":
+    def of(cls, settings: Settings, given: Mapping[str, Any]) -> "Parts":
         """Finds them on the shelves and in a user's files.
+
+        Arguments:
+            settings: The settings.
+            given: Those that lie in memory, by their kinds.
 
         Raises:
             InputError: If there is no such part, or a user's file cannot be imported.
         """
-        return cls(*(parts.find(kind, getattr(settings, kind)) for kind in cls._fields))
+        return cls(*(given.get(kind) or parts.find(kind, getattr(settings, kind)) for kind in cls._fields))
 
     @property
     def uses_guide(self) -> bool:
@@ -104,7 +95,7 @@ class Prepared(NamedTuple):
             InputError: If it does not take what it is given, or model and guide do not fit it.
         """
         settings, part, data = self.settings, self.parts.inference, self.dataset.train
-        shared = _taken(settings, part, "batch", "step_size", "optimizer", "kl", "particles")
+        shared = _taken(settings, part, "batch", "step_size", "optimizer", "kl", "particles", "samples")
         if ranks.count() > 1 and not getattr(part, "runs_on_ranks", False):
             raise InputError(f"--inference {settings.inference} runs in one process: start it without torchrun")
         if "batch" in shared and settings.batch > data.total:
@@ -127,7 +118,12 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    settings: Settings, device: torch.device, path: Path, record: Mapping[str, Any], given: Any = None
+    settings: Settings,
+    device: torch.device,
+    path: Path,
+    record: Mapping[str, Any],
+    given: Any = None,
+    parts_given: Mapping[str, Any] | None = None,
 ) -> Prepared:
     """Loads the data and builds the pair of a run: new ones, resumed ones and those that are opened meet here.
 
@@ -137,16 +133,18 @@ def prepare(
         path: The run folder, whose copies of a user's files are used where it holds a run.
         record: What its `run.toml` says, nothing where the run is new.
         given: The data, where they lie in memory: a data set, or what `load_data` makes one of.
+        parts_given: Model and guide by these names, where they lie in memory.
 
     Raises:
         InputError: If data or parts are not there, are not what they were, or cannot be built.
     """
-    found = Parts.of(located(path, settings) if record else settings)
+    found = Parts.of(located(path, settings) if record else settings, parts_given or {})
     if not record:
         settings = found.completed(settings)
     dataset = _dataset(settings, device, record, given)
     built = _pair(settings, found, dataset, device)
     model, guide, dataset = adapted(built["model"], built.get("guide"), dataset)
+    bind(model, guide, _some_rows(dataset, settings.batch))
     if hasattr(found.inference, "wraps_model"):
         model = found.inference.wraps_model(model).to(device)
     return Prepared(settings, found, dataset, model, guide)
@@ -162,12 +160,9 @@ def _dataset(settings: Settings, device: torch.device, record: Mapping[str, Any]
         else:
             data = load_data(
                 settings.data if given is None else given,
-                binarize=settings.binarize,
-                divisor=settings.divisor,
-                train_size=settings.train_size,
                 device=device,
                 folder=used_data_dir(settings, record),
-                **{name: getattr(settings, name) for name in _OF_DATA},
+                **{name: getattr(settings, name) for name in OF_DATA},
             )
         if not record or data.checksum == record["data"]["checksum"]:
             return data
@@ -196,12 +191,16 @@ def _pair(settings: Settings, found: Parts, dataset: Dataset, device: torch.devi
     kinds = ["model", "guide"] if found.uses_guide else ["model"]
     if parts.takes(found.prior, "guide"):
         kinds.reverse()  # elsewhere the order stays, and so do the numbers that a seed gives them
+    adopted, pairs = Adopted(), dict[type[Any], Any]()
     for kind in kinds:
         part = getattr(found, kind)
+        if parts.is_program(part):
+            built[kind] = _program(kind, part, settings, dataset, adopted, pairs).to(device)
+            continue
         shared = _taken(settings, part, "hidden")
         shared |= {name: value for name, value in dataset.offers.items() if parts.takes(part, name)}
         if kind == "model":
-            shared |= _prior(settings, found, dataset.features, built.get("guide"))
+            shared |= _prior(settings, found, dataset, built.get("guide"))
         own = settings.set.get(kind, {})
         module = parts.build(kind, part, dataset.features, settings.latent, own=own, **shared)
         if not isinstance(module, nn.Module):
@@ -210,8 +209,47 @@ def _pair(settings: Settings, found: Parts, dataset: Dataset, device: torch.devi
     return built
 
 
-def _prior(settings: Settings, found: Parts, features: int, guide: nn.Module | None) -> dict[str, nn.Module]:
-    """Builds the prior where the model takes one, with the number of features and the guide where it takes them."""
+def _program(
+    kind: str, part: Any, settings: Settings, dataset: Dataset, adopted: Adopted, pairs: dict[type[Any], Any]
+) -> Program:
+    """Builds a Pyro program. A class that makes a pair is built once, for both; a function is given what it takes."""
+    own = settings.set.get(kind, {})
+    offers = {"features": dataset.features, **dataset.offers}
+    if not parts.is_pair(part):
+        shared = {name: value for name, value in offers.items() if name != "covariates" and parts.takes(part, name)}
+        shared |= _own_settings(settings, part)
+        return create(part, adopted, **parts.arguments(kind, part, None, own=own, **shared))
+    if part in pairs:
+        for key in own:
+            raise InputError(f"--set {kind}.{key} is one of a pair: give --set model.{key}")
+    else:
+        shared = {name: value for name, value in offers.items() if parts.takes(part, name)}
+        shared |= _own_settings(settings, part)
+        for name, parameter in parameters(part).items():
+            varies = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if parameter.default is parameter.empty and not varies and name not in {**shared, **own}:
+                raise InputError(
+                    f"{kind} {part.__name__} takes {name}, which has no default: give --set {kind}.{name}=VALUE"
+                )
+        pairs[part] = parts.build(kind, part, own=own, **shared)
+        if isinstance(pairs[part], nn.Module):
+            adopted.keep(part.__name__, pairs[part])
+    return create(getattr(pairs[part], kind), adopted)
+
+
+def _own_settings(settings: Settings, part: Any) -> dict[str, Any]:
+    return _taken(settings, part, "hidden", "latent")
+
+
+def _some_rows(dataset: Dataset, size: int) -> Tensor:
+    """The first rows of the training data, and others of their shape where there are no data."""
+    if len(dataset.train):
+        return dataset.train.first(size)
+    return torch.rand(2, dataset.train.values.shape[1], device=dataset.train.device)
+
+
+def _prior(settings: Settings, found: Parts, dataset: Dataset, guide: nn.Module | None) -> dict[str, nn.Module]:
+    """Builds the prior where the model takes one, with what it takes of the features, their span and the guide."""
     own = settings.set.get("prior", {})
     if "prior" not in _taken(settings, found.model, "prior"):
         for name in own:
@@ -222,7 +260,7 @@ def _prior(settings: Settings, found: Parts, features: int, guide: nn.Module | N
             f"--prior {settings.prior} is made of a guide's posteriors, and {settings.inference} has no guide: "
             "choose another"
         )
-    offered = {"features": features, "guide": guide}
+    offered = {"features": dataset.features, "span": dataset.span, "guide": guide}
     shared = {name: value for name, value in offered.items() if parts.takes(found.prior, name)}
     prior: nn.Module = parts.build("prior", found.prior, settings.latent, own=own, **shared)
     check_prior(prior, f"--prior {settings.prior}", settings.latent)

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from pyro_vae.data.dataset import Dataset, more_of
+from pyro_vae.data.dataset import Dataset
+from pyro_vae.data.loading import more_of
 from pyro_vae.device import resolve, seeded
 from pyro_vae.run import folder
 from pyro_vae.run.prepared import Prepared, prepare
@@ -44,7 +45,16 @@ class Run:
         return cls(path, prepared.settings, prepared.dataset, prepared.model, prepared.guide, metrics)
 
     @classmethod
-    def open(cls, path: str | Path, *, trust: bool = False, device: str = "auto", data_dir: str | None = None) -> "Run":
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        trust: bool = False,
+        device: str = "auto",
+        data_dir: str | None = None,
+        model: Any = None,
+        guide: Any = None,
+    ) -> "Run":
         """Opens a run folder.
 
         Arguments:
@@ -52,6 +62,8 @@ class Run:
             trust: Whether the user's Python files that the folder holds copies of may be run.
             device: The device to work on.
             data_dir: The folder of the data, where it is not the run's own.
+            model: The model that the run was trained with, where it lay in memory.
+            guide: The guide, likewise.
 
         Raises:
             InputError: If the folder, its files or the data are not what they should be.
@@ -63,7 +75,9 @@ class Run:
         settings = replace(settings, device=device, data_dir=data_dir or used_data_dir(settings, record))
         where = resolve(device)
         with seeded(settings.seed, where):
-            prepared = prepare(settings, where, path, record)
+            given = {"model": model, "guide": model if guide is None and settings.guide == settings.model else guide}
+            given = {kind: part for kind, part in given.items() if part is not None}
+            prepared = prepare(settings, where, path, record, parts_given=given)
         run = cls.of(path, prepared, folder.read_metrics(path))
         folder.read_weights(path, run.modules)
         return run

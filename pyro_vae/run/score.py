@@ -215,9 +215,9 @@ def evaluate(
             guide is a point.
 
     Returns:
-        `data`, `binarize`, `measure` (see `pyro_vae.measure`), `split`, `datapoints` and what `Score.row` has. The
-        standard errors are those of the Monte Carlo draws. What is not known, with a single particle for example, is
-        None.
+        `data`, `binarize`, `cells` (what they are, in words), `measure` (see `pyro_vae.measure`), `split`, `datapoints`
+        and what `Score.row` has. The standard errors are those of the Monte Carlo draws. What is not known, with a
+        single particle for example, is None.
 
     Raises:
         InputError: If there is no such split or estimator, or no particle; and see `score`.
@@ -240,6 +240,7 @@ def evaluate(
     return {
         "data": dataset.name,
         "binarize": dataset.binarize,
+        "cells": " ".join(reversed(dataset.cells)),
         "measure": found.measure,
         "split": split,
         "datapoints": data.total,

@@ -8,10 +8,10 @@ __all__ = [
     "COMPILE",
     "KL",
     "MARGINAL",
+    "OF_DATA",
     "PARTS",
     "Settings",
     "is_file",
-    "pixels",
     "read_toml",
     "require_named",
     "whole",
@@ -34,6 +34,26 @@ MARGINAL = "importance"
 """The estimator of log p(x) where none is asked for."""
 
 PARTS = ("model", "prior", "guide", "inference", "elbo")
+
+OF_DATA = (
+    "binarize",
+    "divisor",
+    "train_size",
+    "columns",
+    "drop",
+    "kinds",
+    "label",
+    "covariates",
+    "group",
+    "split_column",
+    "test",
+    "test_share",
+    "stratify",
+    "scale",
+    "channels",
+    "resize",
+)
+"""The settings that `load_data` has under the same names."""
 
 _TRUTH = {"true": True, "false": False}
 
@@ -154,11 +174,6 @@ def whole(name: str, value: Any, least: int = 1, most: int = 2**53) -> int:
         bounds = f"of at least {least}" if most == 2**53 else f"from {least} to {most}"
         raise InputError(f"{_flag(name)} {value} is not possible: give a whole number {bounds}")
     return int(number)
-
-
-def pixels(binarize: str) -> str:
-    """Says what pixels are: `none`, the setting, means grey ones."""
-    return "grey" if binarize == "none" else binarize
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 __all__ = ["train"]
 
+from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +13,7 @@ from pyro_vae.checks import weighted_terms
 from pyro_vae.data.dataset import name_of
 from pyro_vae.device import resolve, seeded, set_host_generators
 from pyro_vae.errors import InputError
-from pyro_vae.run import folder, record
+from pyro_vae.run import folder, parts, record
 from pyro_vae.run.fit import Clock, Learner
 from pyro_vae.run.lock import locked
 from pyro_vae.run.prepared import prepare
@@ -35,6 +37,7 @@ class _Start(NamedTuple):
         files: A user's files that are to be copied into the folder, by kind.
         overwrite: Whether it replaces another run.
         data: The data, where they lie in memory.
+        parts: Model and guide by these names, where they lie in memory.
     """
 
     path: Path
@@ -43,6 +46,7 @@ class _Start(NamedTuple):
     files: dict[str, bytes]
     overwrite: bool = False
     data: Any = None
+    parts: Mapping[str, Any] = {}
 
 
 def train(
@@ -67,7 +71,8 @@ def train(
         trust: Whether the user's Python files that a resumed folder holds copies of may be run.
         progress: Whether to report progress on standard error.
         settings: Settings by name, see `Settings`. `data` may be a data set (see `pyro_vae.data`), or what one is made
-            of: a run that was trained on such data is resumed with them.
+            of: a run that was trained on such data is resumed with them. `model` and `guide` may be what is called with
+            data, functions, methods or modules, or classes; each run trains copies of the nets in them.
 
     Returns:
         The run.
@@ -83,10 +88,15 @@ def train(
     data = None
     if not isinstance(settings.get("data", ""), str | Path):
         data, settings = settings["data"], {**settings, "data": name_of(settings["data"])}
-    start = (_resumed(out, trust, settings) if resume else _new(out, overwrite, settings))._replace(data=data)
+    given = {kind: settings[kind] for kind in ("model", "guide") if callable(settings.get(kind))}
+    if "guide" not in settings and parts.is_pair(given.get("model")):
+        given["guide"] = given["model"]
+    settings |= {kind: parts.name_in_memory(part) for kind, part in given.items()}
+    start = _resumed(out, trust, settings) if resume else _new(out, overwrite, settings)
+    start = start._replace(data=data, parts=given)
     device = resolve(start.settings.device)
     with seeded(start.settings.seed, device), collected() as signals:
-        prepared = prepare(start.settings, device, start.path, start.record, start.data)
+        prepared = prepare(start.settings, device, start.path, start.record, start.data, start.parts)
         require_support(prepared.model, prepared.dataset, prepared.settings.model)
         learner = prepared.learner()
         folder.require_savable(prepared.modules)
@@ -107,6 +117,8 @@ def train(
 
 def _new(out: str | Path | None, overwrite: bool, given: dict[str, Any]) -> _Start:
     settings = Settings.of(given)
+    if "guide" not in given and (own := parts.own_guide(settings.model)):
+        settings = replace(settings, guide=own)
     path = Path(out) if out is not None else record.default_path(settings)
     files = contents(settings)
     folder.require_free(path, overwrite)
@@ -157,6 +169,7 @@ def _restored(run: Run, learner: Learner) -> Clock:
             module.load_state_dict(state[part])
             python_state.write(module, state.get("python", {}).get(part, ()))
         learner.load_state_dict(state["learner"])
+        run.dataset.train.go_on(int(state.get("fed", 0)))
         run.metrics.extend([int(samples), *map(float, values)] for samples, *values in state["metrics"])
         clock = Clock(int(state["clock"]["samples"]), float(state["clock"]["seconds"]))
         if "host_generators" in state:  # older checkpoints hold torch's only

@@ -71,6 +71,11 @@ class Training:
                 self.progress.note(
                     f"terms of {', '.join(self.weighted)} have weights: {what}; bounds and log p(x) are without weights"
                 )
+            if annealed := getattr(getattr(self.learner, "warmup_of_kl", None), "samples", 0):
+                self.progress.note(
+                    f"KL terms have a weight from 0 to 1 over the first {annealed:,.0f} samples; bounds and log p(x) "
+                    "are without weights"
+                )
             if budget <= warmup:
                 self.progress.note(f"the paper's Adagrad moves nothing in its warm-up: give --samples above {warmup}")
             try:
@@ -128,6 +133,7 @@ class Training:
         state: dict[str, Any] = {part: module.state_dict() for part, module in modules.items()}
         state |= {"learner": self.learner.state_dict(), "clock": asdict(self.clock), "metrics": self.run.metrics}
         state["host_generators"] = host_generators()
+        state["fed"] = self.run.dataset.train.fed
         state["python"] = {part: python_state.read(module) for part, module in modules.items()}
         state["unsaved"] = self.watch.unsaved()
         if ranks.rank() == 0:

@@ -75,11 +75,16 @@ def load(path: Path, flag: str) -> ModuleType:
     Raises:
         InputError: If it cannot be read or executed.
     """
+    import torch  # `pyro-vae --help` must not wait for it
+
+    from pyro_vae.device import seeded
+
     tree = collect(path, flag)
     with _lock:
         before = {*sys.modules}
         files = [tree.entry.path, *(source.path for source in tree.sources.values())]
-        with guarded(f"{flag} {shown(path)} cannot be imported", files):
+        # What it draws as it is executed, once for all runs of a process, belongs to none of them.
+        with guarded(f"{flag} {shown(path)} cannot be imported", files), seeded(0, torch.device("cpu")):
             module = _module(tree, tree.start)
             for name in {*sys.modules} - before - NEVER:
                 file = None if "." in name else getattr(sys.modules[name], "__file__", None)

@@ -4,12 +4,17 @@ import csv
 import io
 import json
 import math
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from pyro_vae import Run, compare, train
 from pyro_vae.analysis.comparison import Comparison
+from pyro_vae.data import load_data
+from pyro_vae.errors import InputError
 from pyro_vae.marginal import Estimates, Marginal
 from pyro_vae.run.score import Score
 
@@ -119,3 +124,119 @@ def test_a_mass_is_told_in_bits_per_dimension(cli):
     assert "bits_per_dim" in cli("evaluate", "a", "--limit", "5", "--particles", "30").out
     _train("b", model="continuous_bernoulli")
     assert "bits_per_dim" not in json.loads(cli("evaluate", "b", "--limit", "5", "--particles", "30", "--json").out)
+
+
+LABELLED = """
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+
+class Labelled(nn.Module):
+    def __init__(self, features, latent, classes):
+        super().__init__()
+        self.table, self.decoder = nn.Embedding(classes + 1, features), nn.Linear(latent, features)
+
+    def forward(self, x=None, size=None, label=None):
+        with pyro.plate("data", size if x is None else len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            logits = self.decoder(z) + self.table(label + 1)
+            return pyro.sample("x", dist.Bernoulli(logits=logits).to_event(1), obs=x)
+"""
+
+
+@pytest.mark.parametrize("binarize", ["threshold", "dynamic"])
+def test_runs_that_ask_for_labels_stand_beside_runs_that_do_not(cli, binarize):
+    Path("labelled.py").write_text(LABELLED, encoding="utf-8")
+    train("a", progress=False, samples=300, binarize=binarize, hidden=5)
+    train("b", progress=False, samples=300, binarize=binarize, model="labelled.py")
+    opened = [Run.open(name, trust=True) for name in "ab"]
+    one, other = (compare(order, particles=20, limit=15) for order in (opened, opened[::-1]))
+    for n, run in enumerate(opened):
+        # Whichever comes first, each scores the same pixels, with its own labels beside them.
+        assert torch.equal(one.scores[n].bound.values, other.scores[1 - n].bound.values)
+        assert len(one.scores[n].bound.values) == 15
+        if binarize != "dynamic":  # which draws them anew
+            alone = run.evaluate(particles=20, limit=15)
+            row = one.table()["runs"][n]
+            assert (row["bound"], row["importance"]["log_px"]) == (alone["bound"], alone["importance"]["log_px"])
+
+
+SCALED = """
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+
+class LinearModel(nn.Module):
+    # x = W z + b + s e in the data's own units, told to the engine in those that networks see: (x - loc) / scale.
+    def __init__(self, features, latent, weight: list, bias: list, noise: float, loc: list, scale: list):
+        super().__init__()
+        for name, value in dict(weight=weight, bias=bias, loc=loc, scale=scale).items():
+            self.register_buffer(name, torch.tensor(value))
+        self.noise, self.nothing = noise, nn.Parameter(torch.zeros(()))
+
+    def forward(self, x=None, size=None):
+        with pyro.plate("data", size if x is None else len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            mean = (z @ self.weight.T + self.bias - self.loc) / self.scale + 0 * self.nothing
+            return pyro.sample("x", dist.Normal(mean, self.noise / self.scale).to_event(1), obs=x)
+"""
+
+
+def test_differently_scaled_runs_have_the_exact_log_p_of_unscaled_data_in_one_table(cli, oracle):
+    Path("scaled.py").write_text(SCALED, encoding="utf-8")
+    # The data's units: x = 100 y + 3, with y from the oracle, so that W and s are 100 times the oracle's.
+    x = (100 * oracle.x + 3).numpy()
+    np.save("x.npy", x)
+    fixed = {
+        "weight": (100 * oracle.model.weight).tolist(),
+        "bias": (100 * oracle.model.bias + 3).tolist(),
+        "noise": 100 * oracle.model.noise,
+    }
+    for scale in ("none", "unit", "standard"):
+        data = load_data("x.npy", scale=scale)
+        loc, by = data.scaled or (torch.zeros(5), torch.ones(5))
+        own = {**fixed, "loc": loc.tolist(), "scale": by.tolist()}
+        train(
+            scale,
+            data="x.npy",
+            scale=scale,
+            model="scaled.py",
+            set={"model": own},
+            samples=100,
+            batch=20,
+            progress=False,
+        )
+    comparison = compare(
+        [Run.open(name, trust=True) for name in ("standard", "unit", "none")], particles=2000, local=True
+    )
+    # log p(x) = log p(y) - 5 log 100
+    exact = oracle.model.log_px((data.test.first() - 3) / 100).double() - 5 * math.log(100)
+    for score in comparison.scores:
+        found = score.marginals["importance"]
+        mean, error = found.estimates.mean()
+        assert abs(mean - exact.mean().item()) < 3 * error + 0.002  # float32, and half the variance of a log mean
+    assert [score.measure for score in comparison.scores] == ["density"] * 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"stratify": True}, "choice of test datapoints"),
+        ({"label": "b", "stratify": True}, "choice of test datapoints|choice of columns"),
+        ({"columns": "c,a,b"}, "choice of columns"),
+        ({"drop": "a"}, "choice of columns"),
+    ],
+)
+def test_other_rows_or_columns_of_one_file_are_refused(cli, settings, what):
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=[*"abc"]).assign(kind=[0, 1, 2] * 20)
+    frame["b"] = [0, 1] * 30
+    frame.to_csv("x.csv", index=False)
+    common = {"data": "x.csv", "model": "normal", "samples": 40, "batch": 20, "hidden": 3, "progress": False}
+    train("a", label="kind", **common)
+    train("b", **({"label": "kind"} | settings), **common)
+    with pytest.raises(InputError, match=f"b has another ({what}) than a"):
+        compare([Run.open("a"), Run.open("b")])

@@ -15,7 +15,11 @@ from torch import nn
 
 from pyro_vae import to_arviz
 from pyro_vae.analysis.export import per_datapoint, write
+from pyro_vae.checks import check_pair
+from pyro_vae.data import adapted, load_data
 from pyro_vae.errors import InputError
+from pyro_vae.guides.gaussian import GaussianGuide
+from pyro_vae.models.normal import NormalModel
 
 SMALL = {"chains": 2, "draws": 30, "warmup": 20, "predictive": 60}
 
@@ -392,3 +396,34 @@ def test_the_documented_pit_plots_show_what_is_exact(exported, monkeypatch):
     assert len(pixels) == 60
     band = az.plot_ppc_dist(tree.sel(datapoint=slice(0, 5)))
     assert "predictive_dist" in band.viz.children
+
+
+def test_missing_cells_of_coloured_images_stay_missing(oracle):
+    # Of twelve cells, two rows of two pixels of three colours.
+    x = torch.rand(6, 12)
+    x[torch.rand(6, 12) < 0.3] = math.nan
+    data = load_data(x.view(6, 2, 2, 3).numpy(), test_share=0.5, scale="standard")
+    model, guide, data = adapted(NormalModel(12, 2, hidden=3), GaussianGuide(12, 2, hidden=3), data)
+    rows = data.train.first()
+    tree = to_arviz(model, guide, rows, image_shape=data.image_shape, **SMALL)
+    observed = tree["observed_data"]["x"]
+    assert observed.dims == ("datapoint", "row", "column", "channel")
+    np.testing.assert_array_equal(observed.values.reshape(3, 12), rows.numpy())
+    assert tree["posterior_predictive"]["x"].shape == (2, 30, 3, 2, 2, 3)
+    assert not tree["posterior_predictive"]["x"].isnull().any()
+
+
+def test_a_users_bernoulli_that_validates_is_told_of_grey_values():
+    class Validating(nn.Module):
+        def forward(self, x):
+            with pyro.plate("data", len(x), dim=-1):
+                z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                logits = z.sum(-1, keepdim=True).expand(*z.shape[:-1], 3)
+                pyro.sample("x", dist.Bernoulli(logits=logits, validate_args=True).to_event(1), obs=x)
+
+    grey = torch.full((4, 3), 0.5)
+    with pytest.raises(InputError, match=r"within the support .*: grey values are no 0 and 1: give --binarize thresh"):
+        check_pair(Validating(), None, grey)
+    with pytest.raises(InputError, match=r"Validating cannot be run on data of shape \(4, 3\): .* within the support"):
+        to_arviz(Validating(), None, grey, **SMALL)
+    assert to_arviz(Validating(), None, grey.round(), **SMALL)["posterior"]["z"].shape == (2, 30, 4, 2)

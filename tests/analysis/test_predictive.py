@@ -73,3 +73,18 @@ def test_activity_is_the_closed_form(exported):
     for prefix in ("", "guide_"):
         np.testing.assert_allclose(found[f"{prefix}variance_of_mean"], loc.var(0), rtol=0.1)
         np.testing.assert_allclose(found[f"{prefix}kl"], kl, atol=0.08)
+
+
+def test_missing_cells_are_compared_with_nothing():
+    # Of the data (1, -, 3) and (-, 5, 7) four cells are there, whose mean is 4; of the replications the same ones.
+    observed = np.array([[1.0, np.nan, 3.0], [np.nan, 5.0, 7.0]])
+    replicated = np.array([[[[1.0, 90.0, 3.0], [90.0, 5.0, 11.0]], [[2.0, -90.0, 3.0], [-90.0, 5.0, 7.0]]]])
+    x = xr.Dataset({"x": (("chain", "draw", "datapoint", "x_dim_0"), replicated)})
+    groups = {"observed_data": xr.Dataset({"x": (("datapoint", "x_dim_0"), observed)})}
+    groups |= {"prior_predictive": x, "posterior_predictive": x}
+    groups["posterior_predictive_mean"] = xr.Dataset({"x": (("datapoint", "x_dim_0"), replicated[0, 0])})
+    tree = xr.DataTree.from_dict(groups)
+    (mean,) = (row for row in checks(tree) if row["statistic"] == "mean" and row["group"] == "prior_predictive")
+    assert (mean["observed"], mean["mean"]) == (4.0, (5.0 + 4.25) / 2)
+    assert mean["p"] == 1.0
+    assert int(calibration(tree)["x"]["count"].sum()) == 4

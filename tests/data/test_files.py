@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,15 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from anndata import AnnData
 from PIL import Image
 from safetensors.torch import save_file
+from scipy.sparse import csr_matrix
 from torch.utils.data import TensorDataset
 
 import pyro_vae
 from pyro_vae.data import Dataset, load_data
+from pyro_vae.data.loading import more_of
 from pyro_vae.errors import InputError
 
 R = np.random.default_rng(0)
@@ -46,6 +50,20 @@ def _csv(frame, name="x.csv", **options):
 
 def _text(text, name="x.csv", encoding="utf-8"):
     return lambda: (Path(name).write_text(text, encoding=encoding), name)[1]
+
+
+def _parquet(frame, name="x.parquet"):
+    return lambda: (frame.to_parquet(name, row_group_size=6), name)[1]
+
+
+def _h5ad():
+    # Counts are stored as real numbers in such files, and sparse, more often than not.
+    kind = pd.DataFrame({"kind": LABELS}, index=[str(n) for n in range(20)])
+    genes = pd.DataFrame(index=["g1", "g2", "g3", "g4"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # anndata's, about its own use of pandas
+        AnnData(csr_matrix(COUNTS.astype(np.float32)), obs=kind, var=genes).write_h5ad("x.h5ad")
+    return "x.h5ad"
 
 
 def _images(array, name="pictures", labelled=False, **suffix):
@@ -128,6 +146,15 @@ GOOD = {
     ),
     "csv, counts": (_csv(pd.DataFrame(COUNTS)), {"model": "negative_binomial"}, ((16, 4), "int16", None)),
     "csv, constant column": (_csv(_frame(e=1.0)), {"scale": "standard"}, ((16, 5), "float32", None)),
+    "parquet": (_parquet(_frame(kind=LABELS)), {"label": "kind", "stratify": True}, ((16, 4), "float32", None)),
+    "parquet, empty cells": (_parquet(pd.DataFrame(HOLED, columns=[*"abcd"])), {}, ((16, 4), "float32", None)),
+    "parquet, counts": (_parquet(pd.DataFrame(COUNTS, columns=[*"abcd"])), {}, ((16, 4), "int16", None)),
+    "parquet, category": (
+        _parquet(_frame(kind=pd.Categorical(LABELS))),
+        {"kinds": "kind:category", "model": "mixed"},
+        ((16, 5), "float32", None),
+    ),
+    "h5ad": (_h5ad, {"label": "kind", "model": "negative_binomial"}, ((16, 4), "int16", None)),
     "images": (_images(GREY), {}, ((16, 30), "uint8", (6, 5))),
     "images in colour": (_images(COLOUR), {}, ((16, 90), "uint8", (6, 5, 3))),
     "images with classes": (_images(GREY, labelled=True), {"stratify": True}, ((16, 30), "uint8", (6, 5))),
@@ -160,6 +187,23 @@ def test_a_file_becomes_numbers_and_trains(cli, name):
     found = json.loads(result.out)
     assert found["datapoints"] == len(data.test)
     assert np.isfinite(found["bound"])
+    result = cli("encode", "run", "--out", "z.csv", "--particles", 3)
+    assert result.status == 0, result.err
+    table = pd.read_csv("z.csv")
+    assert len(table) == len(data.test)
+    assert ("label" in table) == (data.test.labels is not None)
+    if data.classes:
+        assert table["label"].tolist() == [data.classes[n] for n in data.test.labels]
+    result = cli("sample", "run", "--number", 4, "--out", "drawn.csv")
+    assert result.status == 0, result.err
+    drawn = pd.read_csv("drawn.csv")
+    assert drawn.shape == (4, data.features)
+    assert drawn.notna().all().all()
+    assert list(drawn.columns) == list(data.names or [f"x_{n + 1}" for n in range(data.features)])
+    if name in ("bytes", "npz mask", "colours first", "images in colour"):
+        assert cli("reconstruct", "run", "--number", 4, "--out", "drawn.png").status == 0
+        with Image.open("drawn.png") as picture:
+            assert min(picture.size) > 100
 
 
 def _read(name):
@@ -204,6 +248,9 @@ def here(tmp_path, monkeypatch):
         ("csv, columns", REAL[:, :2]),
         ("csv, drop", REAL[:, 1:]),
         ("csv, counts", COUNTS),
+        ("parquet", REAL),
+        ("parquet, counts", COUNTS),
+        ("h5ad", COUNTS),
         ("images", GREY.reshape(20, -1) / 256),
         ("images in colour", COLOUR.reshape(20, -1) / 256),
     ],
@@ -213,7 +260,7 @@ def test_values_are_those_of_the_file(name, values):
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("name", ["missing", "csv, empty cells"])
+@pytest.mark.parametrize("name", ["missing", "csv, empty cells", "parquet, empty cells"])
 def test_missing_cells_stay_missing(name):
     data = _read(name)
     found = np.concatenate([data.train.first().numpy(), data.test.first().numpy()])
@@ -224,11 +271,14 @@ def test_missing_cells_stay_missing(name):
 
 @pytest.mark.usefixtures("here")
 def test_labels_groups_and_splits():
-    for name in ("npz labels", "images with classes"):
+    for name in ("npz labels", "images with classes", "parquet"):
         data = _read(name)
         assert data.classes == ("cat", "dog")
         # Stratified: 8 of 10 of each class train.
         assert data.train.labels.bincount().tolist() == [8, 8]
+    data = _read("h5ad")
+    assert [data.classes[n] for n in data.test.labels] == LABELS[data.rows[1]].tolist()
+    assert data.names == ("g1", "g2", "g3", "g4")
     data = _read("csv, label")
     assert [data.classes[n] for n in data.test.labels] == LABELS[data.rows[1]].tolist()
     assert data.features == 4
@@ -237,9 +287,12 @@ def test_labels_groups_and_splits():
     data = _read("csv, split column")
     assert data.rows[1].tolist() == [15, 16, 17, 18, 19]
     assert torch.equal(_read("csv, label").train.values, _read("csv, label").train.values)
-    table = _read("csv, category")
-    assert table.kinds == ("real",) * 4 + ("category:2",)
-    assert table.names == ("a", "b b", "ü", "d", "kind")
+    for name in ("csv, category", "parquet, category"):
+        table = _read(name)
+        assert table.kinds == ("real",) * 4 + ("category:2",)
+        assert table.names == ("a", "b b", "ü", "d", "kind")
+        kinds = torch.cat([table.train.first(), table.test.first()])[:, 4]
+        assert [("cat", "dog")[int(n)] for n in kinds] == LABELS[np.concatenate(table.rows)].tolist()
 
 
 @pytest.mark.usefixtures("here")
@@ -373,8 +426,10 @@ BAD = {
     "sizes differ": (_sizes, {}, "is of another size than the first, 6x5 and 5x6: give --resize HEIGHTxWIDTH"),
     "no size": (_images(GREY), {"resize": "big"}, "--resize big is not possible: give HEIGHTxWIDTH"),
     "no images": (lambda: (Path("x").mkdir(), "x")[1], {}, "--data x has no images"),
-    "h5ad": (_text("", "x.h5ad"), {}, "x.h5ad"),
-    "parquet": (_text("", "x.parquet"), {}, "x.parquet"),
+    "an h5ad that is none": (_text("", "x.h5ad"), {}, "x.h5ad cannot be read by anndata"),
+    "an h5ad without the column": (_h5ad, {"label": "knd"}, "x.h5ad has no column knd in obs: it has kind"),
+    "a parquet that is none": (_text("", "x.parquet"), {}, "x.parquet cannot be read as a table"),
+    "text in a parquet": (_parquet(_frame(kind=LABELS)), {}, "has text in column kind, cat in row 1"),
     "reals under a Bernoulli": (
         _npy(REAL),
         {"model": "bernoulli"},
@@ -477,6 +532,10 @@ def test_torchvisions_sets_are_read_by_its_own_classes(tmp_path, monkeypatch):
     expected = pixels.reshape(4, 3, 32, 32).transpose(0, 2, 3, 1).reshape(4, -1)
     assert torch.equal(data.train.values, torch.from_numpy(expected))
     assert data.test.labels.tolist() == [3, 1, 0, 2]
+    assert data.classes == ("a", "b", "c", "d")
+    again = more_of("cifar10", data, tmp_path)
+    assert again.test.labels.tolist() == 2 * [3, 1, 0, 2]
+    assert again.classes == data.classes
 
 
 def test_a_set_that_cannot_be_had_says_what_to_put_where(tmp_path, monkeypatch):
@@ -490,6 +549,23 @@ def test_a_set_that_cannot_be_had_says_what_to_put_where(tmp_path, monkeypatch):
         InputError, match=r"--data kmnist cannot be had \(no network\): put the files of torchvision's KMN"
     ):
         load_data("kmnist", folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "words"),
+    [
+        (GREY, {}, ("pixels", "grey")),
+        (GREY, {"binarize": "static"}, ("pixels", "static")),
+        (GREY, {"divisor": 1}, ("counts", "30")),
+        (GREY > 99, {}, ("pixels", "binary")),
+        (GREY / 255, {}, ("pixels", "grey")),
+        (REAL, {}, ("columns", "4")),
+        (COUNTS, {}, ("counts", "4")),
+        (np.hstack([REAL, COUNTS]), {}, ("columns", "8")),
+    ],
+)
+def test_cells_are_called_what_they_are(values, options, words):
+    assert load_data(values, **options).cells == words
 
 
 def test_the_table_is_as_large_as_it_should_be():

@@ -12,7 +12,7 @@ from pyro_vae.analysis.drawn import draw
 from pyro_vae.analysis.encode import encode
 from pyro_vae.analysis.impute import impute
 from pyro_vae.data import adapted, load_data
-from pyro_vae.data.dataset import more_of
+from pyro_vae.data.loading import more_of
 from pyro_vae.data.schema import described, without_data
 from pyro_vae.errors import InputError
 from pyro_vae.guides.gaussian import GaussianGuide

@@ -13,7 +13,7 @@ from pyro_vae.analysis.encode import encode
 from pyro_vae.analysis.impute import impute
 from pyro_vae.analysis.tables import write_table
 from pyro_vae.data import adapted, load_data
-from pyro_vae.data.dataset import more_of
+from pyro_vae.data.loading import more_of
 from pyro_vae.errors import InputError
 from pyro_vae.run.train import train
 from pyro_vae.split import Split

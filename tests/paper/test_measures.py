@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import norm
 
 from pyro_vae import train
-from pyro_vae.data.dataset import load_data
+from pyro_vae.data.loading import load_data
 from pyro_vae.paper import measures
 from pyro_vae.paper.cells import Cell
 from pyro_vae.paper.grid import Grid
