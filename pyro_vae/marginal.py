@@ -31,6 +31,7 @@ from pyro_vae.elbo import ROWS, bound_terms, log_weights
 from pyro_vae.enumerated import replayed, sums_out
 from pyro_vae.errors import InputError
 from pyro_vae.local import fit_gaussian
+from pyro_vae.memory import widest
 from pyro_vae.sites import (
     evaluation_mode,
     isolated,
@@ -43,6 +44,9 @@ from pyro_vae.traced import Traced
 
 # Datapoints that share what is costly: the steps that fit a Gaussian to each of them, or a draw of the weights.
 _TOGETHER = 1_000
+
+# Numbers that a layer makes of a chunk at most: 1 GiB of them. No width of the usual shortens a chunk.
+_CELLS = 2**28
 
 # Datapoints that a pair is looked at with: as many as a usual minibatch, which a part may be made for.
 LOOKED_AT = 100
@@ -208,14 +212,15 @@ def chunked_log_weights(
 
     if guide is not None:
         q, plain, compiled = guide, weigher(guide, False), weigher(guide, compile)
-    size = _TOGETHER if drawn is not model or guide is None else max(1, ROWS // particles)
+    most = min(ROWS, max(1, _CELLS // widest([model] if guide is None else [model, guide], split.features)))
+    size = min(_TOGETHER, most) if drawn is not model or guide is None else max(1, most // particles)
     usual = None
     for values in split.values.split(size):
         x = split.read(values)
         if guide is None:
             q = fit_gaussian(model, x)
             plain = compiled = weigher(q, False)
-        rows = max(1, ROWS // len(x)) if drawn is model else 1
+        rows = max(1, most // len(x)) if drawn is model else 1
         counts = [min(rows, particles - done) for done in range(0, particles, rows)]
         usual = usual or (len(x), counts[0])
         with evaluation_mode(model, q):

@@ -2,7 +2,7 @@
 
     python tests/soak.py --record docs/results/soak.md
 
-takes about half an hour on two busy cores. It is no part of `make test`, which kills runs a few times only. Every fifth
+takes about an hour on two busy cores. It is no part of `make test`, which kills runs a few times only. Every fifth
 process is a fresh interpreter; the others are forks of one that has only imported the libraries, to save their start.
 """
 
@@ -25,16 +25,52 @@ import torch
 
 from pyro_vae import run  # noqa: F401, what a fork need not import
 from pyro_vae.cli import main as pyro_vae_main
+from pyro_vae.data import mapped
 from pyro_vae.data.loading import load_data
 from pyro_vae.run.folder import read_checkpoint, read_metrics
 
 # Options of each. MCEM visits all data in a step: it has ten.
-CASES = {
-    "aevb": ("--compile", "off"),
-    "wake_sleep": ("--compile", "off"),
-    "mcem": ("--compile", "off", "--data", "ten.npz"),
-    "aevb, traced": ("--compile", "on"),
+_PLAIN = ("--compile", "off")
+_TABLES = {
+    "mapped": ("--data", "mapped.npy"),
+    "labels": ("--data", "labels.csv", "--label", "kind", "--model", "labelled.py", "--trust"),
+    "missing cells": ("--data", "missing.csv", "--model", "normal"),
 }
+CASES = {
+    "aevb": _PLAIN,
+    "wake_sleep": _PLAIN,
+    "mcem": (*_PLAIN, "--data", "ten.npz"),
+    "full_vb": _PLAIN,
+    "aevb, traced": ("--compile", "on"),
+    **{f"aevb, {kind}": (*_PLAIN, *given) for kind, given in _TABLES.items()},
+    **{
+        f"wake_sleep, {kind}": (*_PLAIN, *_TABLES[kind]) for kind in ("mapped", "missing cells")
+    },  # labels are not dreamt
+    "mcem, labels": (*_PLAIN, *_TABLES["labels"], "--train-size", "10"),
+    "mcem, missing cells": (*_PLAIN, *_TABLES["missing cells"], "--train-size", "10"),
+    "full_vb, missing cells": (*_PLAIN, *_TABLES["missing cells"]),
+}
+LABELLED = """
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+
+class Labelled(nn.Module):
+    def __init__(self, features, latent, hidden=10, classes=2):
+        super().__init__()
+        self.latent, self.classes = latent, classes
+        self.mean = nn.Sequential(nn.Linear(latent + classes, hidden), nn.Tanh(), nn.Linear(hidden, features))
+
+    def forward(self, x=None, size=None, label=None):
+        with pyro.plate("data", size if x is None else len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(self.mean[0].weight.new_zeros(self.latent), 1.0).to_event(1))
+            known = nn.functional.one_hot(label.clamp(0), self.classes).expand(*z.shape[:-1], -1).to(z.dtype)
+            return pyro.sample("x", dist.Normal(self.mean(torch.cat([z, known], -1)), 1.0).to_event(1), obs=x)
+"""
+# An array of more bytes is mapped.
+SMALL = 1000
 # No process gets so far.
 UNENDING = 10**9
 # Killed at most so long after the first step, in seconds.
@@ -46,7 +82,23 @@ def arguments(case: str, folder: Path, samples: int) -> list[str]:
     return ["train", "--inference", case.partition(",")[0], *given, "--out", str(folder)]
 
 
+def make_data(home: Path) -> None:
+    """Writes the data of all cases into a folder."""
+    images = load_data("digits").train.first(20).numpy()
+    np.savez(home / "ten.npz", train=images[:10], test=images[10:])
+    draw = np.random.default_rng(0)
+    table = draw.normal(size=(200, 3))
+    np.save(home / "mapped.npy", (draw.random((300, 64)) < 0.3).astype(np.float32))
+    holes = np.where(draw.random(table.shape) < 0.2, "", table.astype(str))
+    rows = {"labels.csv": [[*row, kind] for row, kind in zip(table.astype(str), "ab" * 100, strict=True)]}
+    for name, lines in {**rows, "missing.csv": holes}.items():
+        header = ["a", "b", "c", "kind"][: len(lines[0])]
+        (home / name).write_text("".join(f"{','.join(line)}\n" for line in [header, *lines]), encoding="utf-8")
+    (home / "labelled.py").write_text(LABELLED, encoding="utf-8")
+
+
 def work(given: list[str]) -> None:
+    mapped.LARGE = SMALL
     log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -96,8 +148,7 @@ def same(a: object, b: object) -> bool:
 def soak(case: str, kills: int, draw: random.Random, home: Path) -> dict[str, object]:
     began = time.monotonic()
     os.chdir(home)
-    images = load_data("digits").train.first(20).numpy()
-    np.savez("ten.npz", train=images[:10], test=images[10:])
+    make_data(home)
     whole, broken = home / "whole", home / "broken"
     sent = {signal.SIGKILL: 0, signal.SIGTERM: 0}
     torn = loading = samples = 0
@@ -173,7 +224,7 @@ def report(rows: list[dict[str, object]], command: str) -> str:
     lines = "\n".join(f"| {' | '.join(line)} |" for line in table)
     return f"""# Killed and resumed
 
-Runs on digits that are killed at random moments and resumed, beside the same runs uninterrupted. Compared are all
+Runs that are killed at random moments and resumed, beside the same runs uninterrupted. Compared are all
 weights, the optimisers, the chains, the states of all random generators and the rows of `metrics.csv` but for their
 seconds, bit by bit. A checkpoint is written after every step, so that many a kill falls into the writing: *while
 writing* counts those that left a half-written file beside the whole one, *while loading* those before the first step.

@@ -14,8 +14,14 @@ import click
 
 from pyro_vae import __version__
 from pyro_vae.cli import analyze, data, encode, evaluate, explore, paper, pictures, train
+from pyro_vae.cli.outputs import Lost, outputs
 from pyro_vae.errors import InputError, Interrupted, RunError, reason
 from pyro_vae.run.settings import MEANT
+
+# Of a message. The thing is named at its beginning, the mend at its end.
+_LONGEST, _END = 1000, 300
+# 128 and SIGPIPE, which Windows lacks.
+_UNREAD = 141
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,6 +57,17 @@ for _command in (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0, 1 a run failed, 2 wrong input, 128 + signal interrupted."""
     try:
+        with outputs():
+            _called(arguments)
+    except Lost as error:
+        if error.unread:  # as a shell names the end of who is not read any more
+            sys.exit(_UNREAD)
+        with outputs():
+            _fail(str(error), 1)
+
+
+def _called(arguments: Sequence[str] | None) -> None:
+    try:
         _pyro_vae.main(arguments, prog_name="pyro-vae", standalone_mode=False)
     except click.NoSuchOption as error:
         meant = MEANT.get(error.option_name.lstrip("-").replace("-", "_"))
@@ -74,7 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _fail(message: str, status: int) -> None:
     if status != 1 and _among_others():
         sys.exit(status)  # the first of torchrun's processes says it
-    line = " ".join(message.split())
+    # Pyro adds a table of shapes to what passes through it, which is no line.
+    line = " ".join(message.partition("Trace Shapes:")[0].split())
+    if len(line) > _LONGEST:  # some values are a file's
+        line = f"{line[: _LONGEST - _END]} ... {line[-_END:]}"
     # A name in a folder from elsewhere may hold what moves a terminal's cursor.
     click.echo(f"pyro-vae: {''.join(c if c.isprintable() else '?' for c in line)}", err=True)
     sys.exit(status)

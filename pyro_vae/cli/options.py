@@ -16,7 +16,6 @@ __all__ = [
 
 import functools
 import sys
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import fields
@@ -26,6 +25,7 @@ import click
 
 from pyro_vae.errors import InputError
 from pyro_vae.run.settings import COMPILE, MARGINAL, Options, Settings, whole
+from pyro_vae.run.toml import parse_toml
 
 if TYPE_CHECKING:
     from pyro_vae.run.run import Run
@@ -190,6 +190,6 @@ def merged(given: Mapping[str, Mapping[str, Any]], assignments: Sequence[str], p
 def _value(text: str) -> Any:
     """Reads a value as TOML does, a string where it is nothing else."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text

@@ -9,19 +9,21 @@ from typing import Any
 import click
 
 from pyro_vae.cli.options import computing, grouped, merged, settings_options
-from pyro_vae.run.settings import LOGS, PARTS, Settings, read_toml
+from pyro_vae.run.settings import LOGS, PARTS, Settings, read_toml, require_named
 
 
-def _given(config: Path | None, assignments: tuple[str, ...], **named: str | None) -> dict[str, Any]:
+def _given(config: Path | None, trust: bool, assignments: tuple[str, ...], **named: str | None) -> dict[str, Any]:
     """Reads what is given of the settings, checked before torch is imported."""
     where = str(config) if config else "the command line"
     given: dict[str, Any] = read_toml(config) if config else {}
     given |= {name: value for name, value in named.items() if value is not None}
+    if config and not trust:
+        require_named(given, named, f"--config {config}")
     if assignments:
         Settings.of(given, where)
         given["set"] = merged(given.get("set", {}), assignments, PARTS)
     Settings.of(given, where)
-    return given
+    return {**given, "trust": trust}
 
 
 @click.command()
@@ -42,6 +44,7 @@ def _given(config: Path | None, assignments: tuple[str, ...], **named: str | Non
         metavar="FILE.toml",
         help="settings by name, or another run's run.toml; options go before it",
     ),
+    click.option("--trust", is_flag=True, help="run the Python files that the resumed folder or --config names"),
 )
 @grouped(
     "place",
@@ -50,7 +53,6 @@ def _given(config: Path | None, assignments: tuple[str, ...], **named: str | Non
     click.option("--resume", is_flag=True, help="go on with the run in the folder"),
     click.option("--overwrite", is_flag=True, help="replace the run in the folder"),
     click.option("--log", metavar="|".join(LOGS), help="send bounds and samples there at each evaluation"),
-    click.option("--trust", is_flag=True, help="when resuming, run the Python files in the folder"),
 )
 @click.option("--no-figures", is_flag=True, help="draw nothing at the end")
 def train(given: dict[str, Any], place: dict[str, Any], no_figures: bool) -> None:

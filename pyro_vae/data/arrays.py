@@ -3,6 +3,8 @@
 __all__ = ["SUFFIXES", "array_source", "named_arrays"]
 
 import math
+import os
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +14,16 @@ import numpy as np
 from numpy.lib import format as npy
 
 from pyro_vae.data import mapped
-from pyro_vae.data.source import Array, Part, Source, as_numbers, checksum, refusing, require_file, shaped
+from pyro_vae.data.source import Array, Part, Source, as_numbers, checksum, refusing, shaped
 from pyro_vae.errors import InputError
+from pyro_vae.files import open_regular, require_regular
+from pyro_vae.memory import require_room
 
 SUFFIXES = (".npy", ".npz", ".pt", ".safetensors")
 # What deflate can make of a byte at most, by the account of zlib.
 _DEFLATE = 1032
+# Values are held as they were read and as what they are kept as.
+_HELD = 2
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -34,15 +40,16 @@ def array_source(path: Path, channels: str | None) -> Source:
         InputError: If the file or its values are not so.
     """
     with refusing(f"--data {path} cannot be read as {_kind(path)}"):
-        require_file(path)
+        require_regular(path)
         if path.suffix == ".npy" and path.stat().st_size > mapped.LARGE:
             if channels is not None:
                 raise InputError(
                     f"--channels means nothing to {path}, which is large and so it is mapped: leave it out"
                 )
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 header = _header(file, path.stat().st_size)
                 return mapped.mapped_source(path, *header, file.tell())
+        require_room(_HELD * path.stat().st_size, "it takes")
         found = checksum(path)
         arrays = {".pt": _torch, ".safetensors": _safetensors}.get(path.suffix, _numpy)(path)
     return named_arrays(arrays, f"--data {path}", found, channels)
@@ -107,17 +114,20 @@ def _masked(numbers: Array, values: Array, there: Array, where: str) -> Array:
 
 def _numpy(path: Path) -> dict[str, Array]:
     """Reads the one array of an `.npy` file, or all of an `.npz` file."""
-    size = path.stat().st_size
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            return {"x": _read(file, size)}
-    with zipfile.ZipFile(path) as archive:
-        arrays = {}
-        for entry in archive.infolist():
-            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError("it is compressed in another way than NumPy's")
-            with archive.open(entry) as file:
-                arrays[entry.filename.removesuffix(".npy")] = _read(file, min(entry.file_size, _DEFLATE * size))
+    with open_regular(path) as content:
+        size = os.fstat(content.fileno()).st_size
+        if not zipfile.is_zipfile(content):
+            content.seek(0)
+            return {"x": _read(content, size)}
+        with zipfile.ZipFile(content) as archive:
+            arrays = {}
+            sizes = {entry: min(entry.file_size, _DEFLATE * size) for entry in archive.infolist()}
+            require_room(_HELD * sum(sizes.values()), "it unpacks to")
+            for entry, most in sizes.items():
+                if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError("it is compressed in another way than NumPy's")
+                with archive.open(entry) as file:
+                    arrays[entry.filename.removesuffix(".npy")] = _read(file, most)
     return arrays if "train" in arrays or len(arrays) != 1 else {"x": next(iter(arrays.values()))}
 
 
@@ -143,16 +153,21 @@ def _torch(path: Path) -> dict[str, Array]:
     """Reads a tensor, or tensors by name, from a file of `torch.save`."""
     import torch
 
-    with zipfile.ZipFile(path) as archive:
-        # torch compresses nothing.
-        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-            raise ValueError("its parts are larger than the file")
-    return _arrays(torch.load(path, map_location="cpu", weights_only=True), path.stat().st_size)
+    with open_regular(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of kinds of tensors that are refused below
+        size = os.fstat(file.fileno()).st_size
+        with zipfile.ZipFile(file) as archive:
+            # torch compresses nothing.
+            if sum(entry.file_size for entry in archive.infolist()) > size:
+                raise ValueError("its parts are larger than the file")
+        file.seek(0)
+        return _arrays(torch.load(file, map_location="cpu", weights_only=True), size)
 
 
 def _safetensors(path: Path) -> dict[str, Array]:
     from safetensors.torch import load_file
 
+    require_regular(path)
     return _arrays(load_file(path), path.stat().st_size)
 
 

@@ -2,6 +2,7 @@
 
 __all__ = ["h5ad_source"]
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from pyro_vae.data.source import Part, Source, as_numbers, checksum, refusing, require_file
+from pyro_vae.data.source import Part, Source, as_numbers, checksum, refusing
 from pyro_vae.errors import InputError
+from pyro_vae.files import require_regular
+from pyro_vae.memory import require_room
+
+# Bytes of a value of a sparse matrix that is made dense.
+_DENSE = 8
 
 
 def h5ad_source(path: Path, beside: Sequence[str] = ()) -> Source:
@@ -30,7 +36,8 @@ def h5ad_source(path: Path, beside: Sequence[str] = ()) -> Source:
     where = f"--data {path}"
     with refusing(f"{where} cannot be read by anndata"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # anndata's, about its own use of pandas
-        require_file(path)
+        require_regular(path)
+        _require_room(path)
         found = checksum(path)
         cells: Any = read_h5ad(path)
         values = cells.X.toarray() if hasattr(cells.X, "toarray") else np.asarray(cells.X)
@@ -42,3 +49,22 @@ def h5ad_source(path: Path, beside: Sequence[str] = ()) -> Source:
     kept = {name: cells.obs[name].to_numpy(dtype=object, na_value=None) for name in beside}
     names = tuple(map(str, cells.var_names))
     return Source(Part(as_numbers(values, where, names), kept), None, found, names=names)
+
+
+def _require_room(path: Path) -> None:
+    """Checks that there is memory for all arrays: a chunk that was never written promises as much as one that was."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        sizes = [path.stat().st_size]
+
+        def visited(name: str, item: "h5py.Dataset | h5py.Group") -> None:
+            if isinstance(item, h5py.Dataset) and item.shape is not None:
+                if item.external or item.is_virtual:
+                    raise ValueError(f"{name} lies in another file")
+                sizes.append(math.prod(item.shape) * item.dtype.itemsize)
+            if "shape" in item.attrs and name == "X":  # a sparse matrix, which is made dense
+                sizes.append(math.prod(map(int, np.ravel(item.attrs["shape"]))) * _DENSE)
+
+        file.visititems(visited)
+    require_room(2 * sum(sizes), "it unpacks to")

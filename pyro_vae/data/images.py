@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pyro_vae.data.source import Array, Part, Source, refusing, require_file
+from pyro_vae.data.source import Array, Part, Source, refusing
 from pyro_vae.errors import InputError
+from pyro_vae.files import open_regular
+from pyro_vae.memory import require_room
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 _SPLITS = ("train", "test")
@@ -42,6 +44,8 @@ def folder_source(folder: Path, resize: str | None) -> Source:
         for path in found:
             with refusing(f"--data {path} cannot be read as an image"):
                 image = _read(path, coloured, size)
+                if first is None:
+                    require_room(2 * image.nbytes * sum(map(len, paths)), "it and the others of its size unpack to")
             first = first or image.shape
             if image.shape != first:
                 sizes = " and ".join("{}x{}".format(*shape) for shape in (first, image.shape))
@@ -73,10 +77,9 @@ def _size(resize: str | None) -> tuple[int, int] | None:
 def _coloured(path: Path) -> bool:
     from PIL import Image
 
-    with refusing(f"--data {path} cannot be read as an image"):
-        require_file(path)
-        with Image.open(path) as image:
-            return image.mode not in ("1", "L", "LA", "I", "I;16", "F")
+    what = f"--data {path} cannot be read as an image"
+    with refusing(what), open_regular(path) as file, Image.open(file) as image:
+        return image.mode not in ("1", "L", "LA", "I", "I;16", "F")
 
 
 def _read(path: Path, coloured: bool, size: tuple[int, int] | None) -> Array:
@@ -85,7 +88,7 @@ def _read(path: Path, coloured: bool, size: tuple[int, int] | None) -> Array:
     # An image that promises far more pixels than a picture has is a bomb: Pillow only warns of smaller ones.
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             if image.mode in ("I", "I;16", "F"):
                 raise ValueError(f"its pixels are of mode {image.mode}: save it with 8 bits a channel")
             plain = image.convert("RGB" if coloured else "L")

@@ -21,6 +21,7 @@ import numpy as np
 
 from pyro_vae.data.source import Array, Part, Source, checksum
 from pyro_vae.errors import InputError
+from pyro_vae.files import open_regular
 
 # What takes more bytes is mapped; less lies on the device.
 LARGE = 2**31
@@ -121,7 +122,7 @@ def fingerprint(path: Path) -> str:
     if size <= LARGE:
         return checksum(path)
     digest = sha256(str(size).encode())
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for n in range(_PLACES):
             file.seek(n * max(0, size - _PIECE) // (_PLACES - 1))
             digest.update(file.read(_PIECE))

@@ -1,8 +1,9 @@
 """What a reader makes of a file: numbers, and what it knows of them."""
 
-__all__ = ["Array", "Part", "Source", "as_numbers", "checksum", "refusing", "require_file", "shaped"]
+__all__ = ["Array", "Part", "Source", "as_numbers", "checksum", "refusing", "shaped"]
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import file_digest
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_vae.errors import InputError
+from pyro_vae.files import open_regular
 
 Array = NDArray[Any]
 
@@ -67,15 +69,13 @@ class Source(NamedTuple):
     ink: bool = False
 
 
-def require_file(path: Path) -> None:
-    """Checks that a file is there and is one: a pipe may never end."""
-    if path.exists() and not path.is_file():
-        raise ValueError("it is no regular file")
-
-
 def checksum(path: Path) -> str:
-    """Returns the SHA-256 of a file."""
-    with path.open("rb") as file:
+    """Returns the SHA-256 of a file.
+
+    Raises:
+        OSError: If it cannot be read, or is no regular file.
+    """
+    with open_regular(path) as file:
         return file_digest(file, "sha256").hexdigest()
 
 
@@ -87,7 +87,9 @@ def refusing(what: str) -> Iterator[None]:
         InputError: If anything does.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries, about files that are refused or well
+            yield
     except InputError:
         raise
     except Exception as error:

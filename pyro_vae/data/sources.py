@@ -17,6 +17,7 @@ import numpy as np
 
 from pyro_vae.data.source import Part, Source, checksum
 from pyro_vae.errors import InputError
+from pyro_vae.files import open_regular, read_regular
 
 _FREY = {"frey_rawface.mat": "265a83a23adb081755cd3de375509828e690324d1d60f076b8ecebc840d59c64"}
 _FREY_URL = "https://cs.nyu.edu/~roweis/data/frey_rawface.mat"
@@ -75,7 +76,8 @@ def _frey(folder: Path) -> Source:
     (name,) = _FREY
     folder = folder / "FreyFace"
     _provide("frey", folder, _FREY, lambda target: _fetched(_FREY_URL, target / name))
-    faces = loadmat(folder / name)["ff"].T
+    with open_regular(folder / name) as file:
+        faces = loadmat(file)["ff"].T
     order = np.random.default_rng(_SEED).permutation(len(faces))
     train, test = Part(faces[order[:1600]]), Part(faces[order[1600:]])
     return Source(train, test, _FREY[name], divisor=256, image_shape=(28, 20))
@@ -106,9 +108,9 @@ def _provide(data: str, folder: Path, files: dict[str, str], download: Callable[
             ) from error
     for name, expected in files.items():
         try:
-            found = checksum(folder / name)
-        except OSError as error:
-            raise InputError(f"{folder / name} cannot be read: {error.strerror}") from error
+            found = sha256(read_regular(folder / name, _LARGEST)).hexdigest()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder / name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
         if found != expected:
             raise InputError(
                 f"{folder / name} is damaged, its SHA-256 begins with {found[:12]} and not {expected[:12]}: "

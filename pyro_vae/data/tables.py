@@ -6,16 +6,21 @@ import csv
 import difflib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pyro_vae.data.source import Array, Part, Source, as_numbers, checksum, refusing, require_file
+from pyro_vae.data.source import Array, Part, Source, as_numbers, checksum, refusing
 from pyro_vae.errors import InputError
+from pyro_vae.files import open_regular, require_regular
+from pyro_vae.memory import require_room
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
+# What a byte of text takes when it is read, and a cell of a column.
+_HELD, _CELL = 8, 16
 
 
 def table_source(path: Path, test: Path | None = None, **chosen: Any) -> Source:
@@ -41,10 +46,15 @@ def table_source(path: Path, test: Path | None = None, **chosen: Any) -> Source:
 
 def _read(path: Path) -> tuple[Any, str]:
     with refusing(f"--data {path} cannot be read as a table"):
-        require_file(path)
+        require_regular(path)
+        require_room(_HELD * path.stat().st_size, "it takes")
         found = checksum(path)
         if path.suffix.lower() == ".parquet":
-            return pyarrow_parquet(path).ParquetFile(path).read().to_pandas().reset_index(drop=True), found
+            with open_regular(path) as content:
+                file = pyarrow_parquet(path).ParquetFile(content)
+                # A column of one value in all rows takes a few bytes.
+                require_room(_CELL * file.metadata.num_rows * file.metadata.num_columns, "it unpacks to")
+                return file.read().to_pandas().reset_index(drop=True), found
         return _text(path, "\t" if path.suffix.lower() == ".tsv" else ","), found
 
 
@@ -65,7 +75,7 @@ def _text(path: Path, separator: str) -> Any:
     """Reads text, after a look at whether all of its rows are alike."""
     where = f"--data {path}"
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with open_regular(path) as content, TextIOWrapper(content, "utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter=separator, strict=True)
             header = next((row for row in rows if row), [])
             for row in rows:
@@ -84,15 +94,16 @@ def _text(path: Path, separator: str) -> Any:
     named = not all(map(_is_number, header)) or header == [str(n) for n in range(max(2, len(header)))]
     names = header if named else [str(n + 1) for n in range(len(header))]
     _check_names(names, where)
-    return pd.read_csv(
-        path,
-        sep=separator,
-        encoding="utf-8-sig",
-        header=0 if named else None,
-        names=names,
-        index_col=False,
-        low_memory=False,
-    )
+    with open_regular(path) as content:
+        return pd.read_csv(
+            content,
+            sep=separator,
+            encoding="utf-8-sig",
+            header=0 if named else None,
+            names=names,
+            index_col=False,
+            low_memory=False,
+        )
 
 
 def _is_number(text: str) -> bool:
@@ -177,6 +188,7 @@ def cells_of(
 
 
 def _check_names(names: Sequence[str], where: str) -> None:
+    seen: set[str] = set()
     for n, name in enumerate(names):
         if not name.strip():
             raise InputError(
@@ -184,8 +196,9 @@ def _check_names(names: Sequence[str], where: str) -> None:
             )
         if not name.isprintable():
             raise InputError(f"{where} has characters that do not print in the name of column {n + 1}: rename it")
-        if name in names[:n]:
+        if name in seen:
             raise InputError(f"{where} has two columns called {name}: rename one")
+        seen.add(name)
 
 
 def _categories(column: Any, name: str, where: str, levels: tuple[str, ...] | None) -> tuple[Array, tuple[str, ...]]:

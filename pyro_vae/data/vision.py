@@ -2,6 +2,7 @@
 
 __all__ = ["SETS", "vision_source"]
 
+import bz2
 from contextlib import redirect_stdout
 from hashlib import sha256
 from io import StringIO
@@ -10,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pyro_vae.data.source import Array, Part, Source, shaped
+from pyro_vae.data.source import Array, Part, Source, refusing, shaped
 from pyro_vae.errors import InputError
+from pyro_vae.files import open_regular, require_regular
 
 # By name: torchvision's class, and what makes it the training and the test split.
 SETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -28,6 +30,16 @@ SETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 # Those of ink on paper, stored the other way round.
 _INK = ("emnist", "kmnist", "qmnist", "usps")
+# Where torchvision looks for files that are in no folder of the class's name.
+_HOMES = {
+    "usps": ("usps*",),
+    "cifar10": ("cifar-10-*",),
+    "cifar100": ("cifar-100-*",),
+    "svhn": ("*_32x32.mat",),
+    "stl10": ("stl10_binary*",),
+    "omniglot": ("omniglot-py",),
+}
+_LARGEST = 2**28
 
 
 def vision_source(name: str, folder: Path) -> Source:
@@ -63,6 +75,7 @@ def _arrays(name: str, kind: str, folder: Path, options: dict[str, Any]) -> tupl
     from torchvision import datasets
 
     part = getattr(datasets, kind)
+    _require_files(name, folder, kind)
     try:
         with redirect_stdout(StringIO()):  # torchvision's progress is no result
             try:
@@ -82,3 +95,24 @@ def _arrays(name: str, kind: str, folder: Path, options: dict[str, Any]) -> tupl
     labels = np.asarray(labels)
     classes = tuple(map(str, getattr(found, "classes", ()))) or None
     return np.asarray(found.data), labels[:, 0] if labels.ndim == 2 else labels, classes
+
+
+def _require_files(name: str, folder: Path, kind: str) -> None:
+    """Checks the files of a data set that torchvision would open, before it does."""
+    homes = [folder / kind, *(home for base in _HOMES.get(name, ()) for home in folder.glob(base))]
+    for path in (file for home in homes for file in (home.rglob("*") if home.is_dir() else [home])):
+        if path.is_dir() or not path.exists():
+            continue
+        with refusing(f"--data {name} cannot be read, {path}"):
+            require_regular(path)
+            if path.suffix == ".bz2":
+                _require_small(path)
+
+
+def _require_small(path: Path) -> None:
+    """Checks that a packed file is no larger than the data set can be."""
+    with open_regular(path) as file, bz2.open(file) as unpacked:
+        size = 0
+        while piece := unpacked.read(2**20):
+            if (size := size + len(piece)) > _LARGEST:
+                raise ValueError(f"it unpacks to more than {_LARGEST >> 20} MiB")

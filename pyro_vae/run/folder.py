@@ -25,7 +25,6 @@ import io
 import json
 import os
 import shutil
-import tomllib
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -40,9 +39,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pyro_vae.errors import InputError, RunError
-from pyro_vae.files import read_regular
+from pyro_vae.files import open_regular, read_regular, require_regular
+from pyro_vae.memory import require_room
 from pyro_vae.run.settings import PARTS
 from pyro_vae.run.stored import METRICS, metrics_row, require_checkpoint, require_fit, require_savable
+from pyro_vae.run.toml import read_toml_file
 
 FORMAT = 1
 FILES = ("run.toml", "metrics.csv", "weights.safetensors", "checkpoint.pt")
@@ -108,13 +109,6 @@ def _read_text(path: Path) -> str:
     return read_regular(path, _LONGEST_TEXT).decode()
 
 
-def _require_file(path: Path) -> None:
-    """Checks that a file is there, and is one: a pipe in a folder from elsewhere would never end."""
-    if not path.is_file():
-        path.stat()  # tells that it is missing, or may not be looked at
-        raise OSError(None, "it is no regular file")
-
-
 def require_free(folder: Path, overwrite: bool) -> None:
     """Checks that a new run may take the folder.
 
@@ -133,8 +127,8 @@ def require_free(folder: Path, overwrite: bool) -> None:
 def _holds_run(folder: Path) -> bool:
     """Whether the folder's `run.toml` is one of ours, of whatever format."""
     try:
-        record = tomllib.loads(_read_text(folder / "run.toml"))
-    except (OSError, ValueError, RecursionError):
+        record = read_toml_file(folder / "run.toml")
+    except (OSError, ValueError):
         return False
     return "format" in record and "settings" in record
 
@@ -197,13 +191,16 @@ def read_record(folder: Path) -> dict[str, Any]:
         InputError: If the folder is not one of a run.
     """
     try:
-        record = tomllib.loads(_read_text(folder / "run.toml"))
+        record = read_toml_file(folder / "run.toml")
     except OSError as error:
         raise InputError(f"{folder} is not a run folder: it has no readable run.toml") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{folder}/run.toml is damaged: {error}") from error
     if record.get("format") != FORMAT:
-        raise InputError(f"{folder}/run.toml has format {record.get('format')}, not {FORMAT}: train the run anew")
+        versions = record.get("versions")
+        writer = versions.get("pyro-vae") if isinstance(versions, dict) else None
+        mend = f"use pyro-vae {writer}, which wrote it, or train" if writer else "train"
+        raise InputError(f"{folder}/run.toml has format {record.get('format')}, not {FORMAT}: {mend} the run anew")
     data, settings = record.get("data"), record.get("settings")
     if not (isinstance(settings, dict) and isinstance(data, dict) and isinstance(data.get("checksum"), str)):
         raise InputError(f"{folder}/run.toml is damaged: it lacks its settings, or the checksum of its data")
@@ -260,7 +257,7 @@ def read_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
     """
     path = folder / "weights.safetensors"
     try:
-        _require_file(path)
+        require_regular(path)
         with safe_open(path, framework="pt") as file:
             state: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             extra = json.loads((file.metadata() or {}).get(_EXTRA, "{}"))
@@ -294,16 +291,18 @@ def read_checkpoint(folder: Path, device: torch.device) -> dict[str, Any]:
     """
     path = folder / "checkpoint.pt"
     try:
-        _require_file(path)
-        with zipfile.ZipFile(path) as archive:
-            # torch compresses nothing.
-            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-                raise ValueError("its parts are larger than the file")
-            if any(entry.filename.endswith("/constants.pkl") for entry in archive.infolist()):
-                raise ValueError("it is a TorchScript archive")
-        with warnings.catch_warnings():
+        with open_regular(path) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of kinds of tensors that are refused below
-            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+            size = os.fstat(file.fileno()).st_size
+            require_room(size, "it holds")
+            with zipfile.ZipFile(file) as archive:
+                # torch compresses nothing.
+                if sum(entry.file_size for entry in archive.infolist()) > size:
+                    raise ValueError("its parts are larger than the file")
+                if any(entry.filename.endswith("/constants.pkl") for entry in archive.infolist()):
+                    raise ValueError("it is a TorchScript archive")
+            file.seek(0)
+            state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
         if not isinstance(state, dict) or not isinstance(state.get("format"), int) or state["format"] != FORMAT:
             raise InputError(f"{path} is no checkpoint of format {FORMAT}: train the run anew")
         require_checkpoint(state)

@@ -17,6 +17,7 @@ __all__ = [
 
 import pkgutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from inspect import Parameter
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import Any
 
 from pyro_vae.errors import InputError
 from pyro_vae.run.arguments import checked, parameters
+from pyro_vae.run.settings import is_file
 from pyro_vae.run.user_code import guarded, is_user_code, load
 
 _SHELVES = {
@@ -44,6 +46,8 @@ _METHODS = {
     "marginal": "estimate",
     "elbo": "loss_and_grads",
 }
+# What is made of weights, whose number is the settings' to say.
+_OF_WEIGHTS = ("model", "prior", "guide")
 
 
 def names(kind: str) -> list[str]:
@@ -75,11 +79,6 @@ def _files(kind: str) -> list[str]:
 
 def _on_shelf(kind: str, name: str) -> Any:
     return _part(import_module(f"{_SHELVES[kind]}.{name}"), name, kind)
-
-
-def is_file(spec: str) -> bool:
-    """Whether a part is asked for by path, `FILE.py` or `FILE.py:CLASS`."""
-    return spec.endswith(".py") or ".py:" in spec
 
 
 def split_spec(spec: str) -> tuple[Path, str]:
@@ -222,13 +221,17 @@ def build(kind: str, part: Callable[..., Any], *given: Any, own: Mapping[str, An
         InputError: If the class does not take an argument of the user's, or one is not what its annotation says (see
             `pyro_vae.run.arguments`), or it cannot be built from them.
     """
-    with guarded(f"{kind} {part.__name__} cannot be built"):
+    from pyro_vae.run.sizes import built_within  # imports torch, and the command line asks here what is a file
+
+    name = part.__name__
+    with guarded(f"{kind} {name} cannot be built"):
         named = arguments(kind, part, *given, own=own, **shared)
-        built = part(*given, **named)
+        sizes = {**dict(zip(parameters(part), given, strict=False)), **named}
+        told = ", ".join(f"{key} {value:,}" for key, value in sizes.items() if type(value) is int and value > 1)
+        make = partial(part, *given, **named)
+        built = built_within(f"{kind} {name} with {told}", make) if kind in _OF_WEIGHTS else make()
         if isinstance(part, type) and not isinstance(built, part):
-            raise InputError(
-                f"{kind} {part.__name__} cannot be built: its constructor returns a {type(built).__name__}"
-            )
+            raise InputError(f"{kind} {name} cannot be built: its constructor returns a {type(built).__name__}")
     return built
 
 

@@ -25,6 +25,7 @@ from pyro_vae.run.arguments import parameters
 from pyro_vae.run.fit import Learner
 from pyro_vae.run.record import used_data_dir
 from pyro_vae.run.settings import OF_DATA, Settings, usual_step
+from pyro_vae.run.sizes import require_step
 from pyro_vae.run.trust import located
 from pyro_vae.traced import worth_compiling
 
@@ -99,6 +100,7 @@ class Prepared(NamedTuple):
             raise InputError(f"--inference {settings.inference} runs in one process: start it without torchrun")
         if "batch" in shared and settings.batch > data.total:
             raise InputError(f"--batch {settings.batch} is more than the {data.total} training datapoints: lower it")
+        require_step(self.modules.values(), settings.batch, settings.particles, data.features, data.device)
         if parts.takes(part, "compile"):
             shared["compile"] = worth_compiling(settings.compile, settings.samples)
         if "elbo" in _taken(settings, part, "elbo"):

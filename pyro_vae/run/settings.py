@@ -13,14 +13,15 @@ __all__ = [
     "OF_DATA",
     "PARTS",
     "Settings",
+    "is_file",
     "read_toml",
+    "require_named",
     "usual_step",
     "whole",
 ]
 
 import difflib
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -28,6 +29,7 @@ from typing import Any
 
 from pyro_vae.data.choices import BINARIZE, CHANNELS, SCALES
 from pyro_vae.errors import InputError
+from pyro_vae.run.toml import read_toml_file
 
 KL = ("sampled", "analytic")
 COMPILE = ("auto", "on", "off")
@@ -214,15 +216,39 @@ def read_toml(path: Path) -> dict[str, Any]:
         InputError: If the file cannot be read.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml_file(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not a TOML file: {error}") from error
+        raise InputError(f"--config {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"--config {path} is not a TOML file of settings: {error}") from error
     settings = content.get("settings", content)
     if not isinstance(settings, dict):
         raise InputError(f"{path} has settings that are no table: write [settings]")
     return settings
+
+
+def is_file(spec: Any) -> bool:
+    """Whether a part is asked for by path, `FILE.py` or `FILE.py:CLASS`."""
+    return isinstance(spec, str) and (spec.endswith(".py") or ".py:" in spec)
+
+
+def require_named(given: Mapping[str, Any], named: Mapping[str, Any], where: str) -> None:
+    """Checks that the user's files in settings from elsewhere are those that the user has named in this call.
+
+    Arguments:
+        given: The settings.
+        named: Those that the user has named.
+        where: What the others are from, for the message.
+
+    Raises:
+        InputError: If one is not.
+    """
+    for kind in PARTS:
+        spec = given.get(kind)
+        if is_file(spec) and named.get(kind) != spec:
+            raise InputError(
+                f"{where} names a user's Python code, {spec}: read it, then give --trust, or name it by --{kind}"
+            )
 
 
 def _flag(name: str) -> str:

@@ -11,6 +11,7 @@ __all__ = ["PREFIX", "guarded", "is_user_code", "load"]
 import builtins
 import sys
 import traceback
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from importlib.abc import InspectLoader
@@ -36,6 +37,8 @@ def is_user_code(module: object) -> bool:
 def guarded(what: str, within: Iterable[Path] = ()) -> Iterator[None]:
     """Runs a user's code: whatever it raises is told in one line, and what it prints goes to standard error.
 
+    Warnings are told once it has succeeded.
+
     Arguments:
         what: What has failed then, for the message.
         within: The user's files: the message names the line in them.
@@ -44,8 +47,10 @@ def guarded(what: str, within: Iterable[Path] = ()) -> Iterator[None]:
         InputError: If the code raises anything but an `InputError` or a `KeyboardInterrupt`.
     """
     try:
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), warnings.catch_warnings(record=True) as told:
             yield
+        for each in told or ():
+            warnings.showwarning(each.message, each.category, each.filename, each.lineno)
     except (InputError, KeyboardInterrupt):
         raise
     except BaseException as error:  # sys.exit and a user's own kinds as well
@@ -55,7 +60,9 @@ def guarded(what: str, within: Iterable[Path] = ()) -> Iterator[None]:
             for frame, line in traceback.walk_tb(error.__traceback__)
             if frame.f_code.co_filename in files
         ]
-        raise InputError(f"{what}: {reason(error)}{(lines or [''])[-1]}") from error
+        said = reason(error)
+        place = lines[-1] if lines and not said.endswith(lines[-1]) else ""
+        raise InputError(f"{what}: {said}{place}") from error
 
 
 def load(path: Path, flag: str) -> ModuleType:

@@ -73,3 +73,24 @@ def test_a_run_folder_cannot_name_code_that_it_does_not_hold(cli, tmp_path):
                 result = cli(*command, *trust)
                 assert result.status == 2
                 assert "this ran" not in result.err
+
+
+def test_a_configuration_names_no_code_that_the_user_has_not_named(cli):
+    """A record from elsewhere may name any file that lies where the command is started."""
+    Path("own.py").write_text("from pathlib import Path\nPath('executed').touch()\n" + OWN_MODEL)
+    for kind in ("model", "prior", "guide", "inference", "elbo"):
+        for spec in ("own.py", "own.py:SharpModel", "./own.py"):
+            Path("run.toml").write_text(f'[settings]\n{kind} = "{spec}"\n')
+            result = cli("train", *TINY, "--config", "run.toml", "--out", "run")
+            assert result.status == 2
+            assert result.err == (
+                f"pyro-vae: --config run.toml names a user's Python code, {spec}: read it, then give --trust, or name "
+                f"it by --{kind}\n"
+            )
+    assert not Path("executed").exists()
+    Path("run.toml").write_text('[settings]\nmodel = "own.py"\n')
+    other = cli("train", *TINY, "--config", "run.toml", "--model", "bernoulli", "--out", "other")
+    assert other.status == 0  # what the user names goes before
+    assert not Path("executed").exists()
+    assert cli("train", *TINY, "--config", "run.toml", "--model", "own.py", "--out", "named").status == 0
+    assert cli("train", *TINY, "--config", "run.toml", "--trust", "--out", "trusted").status == 0
