@@ -162,6 +162,7 @@ scoring = grouped(
     ),
     click.option("--local", is_flag=True, help="use a Gaussian fitted to each datapoint's posterior as the guide"),
     click.option("--force", is_flag=True, help="estimate log p(x) where an estimator declines"),
+    click.option("--cells", is_flag=True, help="of a density of bytes, the probability of grey levels, also in bits"),
 )
 
 
