@@ -196,7 +196,7 @@ def _by_weight(position: Tensor, log_w: Tensor) -> Tensor:
 
 def _cycled(split: Split, number: int) -> Tensor:
     """The values of so many datapoints, over and over, whose shape, labels and covariates simulated ones take."""
-    return split.values[torch.arange(number, device=split.device) % len(split)]
+    return split.values[torch.arange(number, device=split.values.device) % len(split)]
 
 
 def _simulated(model: nn.Module, shared: LogJoint, x: Tensor) -> tuple[LogJoint, Tensor]:
@@ -208,4 +208,5 @@ def _simulated(model: nn.Module, shared: LogJoint, x: Tensor) -> tuple[LogJoint,
         log_joint = shared.on(values[0])
     else:
         log_joint = LogJoint(poutine.condition(model, data), x)
-    return log_joint, shared.unconstrained({name: site["value"] for name, site in sites.items()})
+    drawn = {name: place.by_datapoint(sites[name]["value"], 1, len(x)) for name, place in shared.places.items()}
+    return log_joint, shared.unconstrained(drawn).squeeze(0)

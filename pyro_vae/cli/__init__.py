@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from pyro_vae import __version__
-from pyro_vae.cli import analyze, data, encode, evaluate, explore, paper, pictures, train
+from pyro_vae.cli import analyze, data, encode, evaluate, explore, paper, pictures, sweep, train
 from pyro_vae.errors import InputError, Interrupted, RunError, reason
 
 
@@ -39,6 +39,7 @@ for _command in (
     data.parts,
     encode.encode,
     encode.impute,
+    sweep.sweep,
     paper.paper,
 ):
     _pyro_vae.add_command(_command)

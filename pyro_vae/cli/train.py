@@ -1,6 +1,6 @@
 """`pyro-vae train`."""
 
-__all__ = ["train"]
+__all__ = ["settings_of_a_run", "train"]
 
 from dataclasses import fields
 from pathlib import Path
@@ -24,8 +24,7 @@ def _given(config: Path | None, assignments: tuple[str, ...], **named: str | Non
     return given
 
 
-@click.command()
-@grouped(
+settings_of_a_run = grouped(
     "given",
     _given,
     *settings_options(*(entry.name for entry in fields(Settings) if entry.name != "set")),
@@ -43,6 +42,10 @@ def _given(config: Path | None, assignments: tuple[str, ...], **named: str | Non
         help="settings by name, or another run's run.toml; options go before it",
     ),
 )
+
+
+@click.command()
+@settings_of_a_run
 @grouped(
     "place",
     dict,
