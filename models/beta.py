@@ -9,7 +9,11 @@ level further on both sides.
 
 __all__ = ["BetaModel"]
 
+import math
+
+import numpy as np
 import pyro.distributions as dist
+import torch
 from torch import Tensor, nn
 
 from pyro_vae.errors import Count
@@ -56,4 +60,47 @@ class BetaModel(Model):
         h = self.hidden(z)
         outputs = (layer(h).clamp(max=self.max_log_concentration) for layer in (self.log_alpha, self.log_beta))
         alpha, beta = (output.exp() for output in outputs)
-        return dist.AffineBeta(alpha, beta, -_EDGE, 1 + 2 * _EDGE).to_event(1)
+        return _Beta(alpha, beta, -_EDGE, 1 + 2 * _EDGE).to_event(1)
+
+
+class _Beta(dist.AffineBeta):
+    """Pyro's, which has no cumulative distribution function."""
+
+    def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Returns the log probability between bounds that are a few grey levels apart, in nats; see `pyro_vae.masses`.
+
+        Exact to 1e-6 for concentrations up to e^7.
+        """
+        a, b = (((edge - self.low) / (self.high - self.low)).double().clamp(0, 1) for edge in (lower, upper))
+        alpha, beta = self.concentration1.double(), self.concentration0.double()
+        # Ends, where the density may be infinite, go by their series, what is between by quadrature.
+        first = _log_end(torch.where(a > 0, 0.5, b).clamp(max=_END), alpha, beta)
+        last = _log_end(torch.where(b < 1, 0.5, 1 - a).clamp(max=_END), beta, alpha)
+        middle = _log_middle(torch.where(a > 0, a, 0.25), torch.where(b < 1, b, 0.75), alpha, beta)
+        inside = torch.where(a == 0, first, torch.where(b == 1, last, middle))
+        return inside + (alpha + beta).lgamma() - alpha.lgamma() - beta.lgamma()
+
+
+_NODES = np.polynomial.legendre.leggauss(16)
+
+# How far an end may reach: a cell of the coarsest grey levels, 17 of them.
+_END = 1 / 16
+
+
+def _log_end(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    """Log of the integral of t^(alpha - 1) (1 - t)^(beta - 1) from 0 to a small x, by a series of positive terms."""
+    term = total = torch.ones_like(x * alpha * beta)
+    for n in range(80):
+        term = term * x * (alpha + beta + n) / (alpha + 1 + n)
+        total = total + term
+    return alpha * x.log() + beta * (-x).log1p() - alpha.log() + total.log()
+
+
+def _log_middle(a: Tensor, b: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    """The same from a to b, by Gauss and Legendre."""
+    half, middle = (b - a) / 2, (a + b) / 2
+    logs = []
+    for node, weight in zip(*map(np.ndarray.tolist, _NODES), strict=True):
+        t = middle + half * node
+        logs.append((alpha - 1) * t.log() + (beta - 1) * (-t).log1p() + math.log(weight))
+    return torch.stack(logs).logsumexp(0) + half.log()

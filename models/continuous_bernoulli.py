@@ -28,12 +28,19 @@ class _ContinuousBernoulli(dist.ContinuousBernoulli):
     """Torch's, whose normaliser is off where a probability in float32 is next to 0 or 1, with one in the logits."""
 
     def log_prob(self, value: Tensor) -> Tensor:
-        # The integral of exp(l x) is exp(l / 2) sinh(l / 2) / (l / 2), which is even but for its first factor.
-        if self._validate_args:
-            self._validate_sample(value)
-        size = self.logits.abs()
-        large = size.clamp(min=0.1)
-        log_sinhc = torch.where(
-            size < 0.1, size**2 / 24 - size**4 / 2880, large / 2 + (-torch.expm1(-large)).log() - large.log()
-        )
-        return self.logits * (value - 0.5) - log_sinhc
+        return self.logits * (value - 0.5) - _log_sinhc(self.logits.abs())
+
+    def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Returns the log probability between bounds, in nats; see `pyro_vae.masses`."""
+        lower, upper, logits = lower.clamp(0, 1), upper.clamp(0, 1), self.logits.double()
+        size, width = logits.abs(), upper - lower
+        middle = logits * ((lower + upper) / 2 - 0.5)
+        return middle + width.log() + _log_sinhc(size * width) - _log_sinhc(size)
+
+
+def _log_sinhc(size: Tensor) -> Tensor:
+    """Log (sinh(s / 2) / (s / 2)), of which the integral of exp(s x) over [0, 1] is exp(s / 2) times the argument."""
+    large = size.clamp(min=0.1)
+    return torch.where(
+        size < 0.1, size**2 / 24 - size**4 / 2880, large / 2 + (-torch.expm1(-large)).log() - large.log()
+    )

@@ -1,8 +1,17 @@
-"""Means of p(x | z) at latent variables from the prior, from the guide, or given: what the pictures show."""
+"""What a model makes of latent variables from the prior, from the guide, or given: means of p(x | z), and data."""
 
-__all__ = ["at", "by_site", "latent_names", "prior_means", "prior_quantiles", "reconstructions", "unit_square"]
+__all__ = [
+    "at",
+    "by_site",
+    "latent_names",
+    "prior_means",
+    "prior_quantiles",
+    "reconstructions",
+    "simulate_data",
+    "unit_square",
+]
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -10,12 +19,13 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
+from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor, nn
 
 from pyro_vae.enumerated import draw
 from pyro_vae.errors import InputError, told
 from pyro_vae.local import fit_gaussian
-from pyro_vae.sites import evaluation_mode, isolated, sample_sites
+from pyro_vae.sites import evaluation_mode, is_factor, isolated, sample_sites
 
 
 def _drawing(model: Callable[..., Any]) -> AbstractContextManager[None]:
@@ -64,6 +74,25 @@ def at(model: Callable[..., Any], latents: dict[str, Tensor]) -> Tensor:
     size = len(next(iter(latents.values())))
     with _drawing(model), isolated(), evaluation_mode(model):
         return _observed_mean(poutine.trace(poutine.condition(model, latents)).get_trace(None, size=size))
+
+
+class _Unobserved(UnconditionMessenger):
+    """Draws what is observed anew, but leaves alone what only looks like data: `pyro.deterministic` and `factor`."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not (msg["infer"].get("_deterministic") or is_factor(msg)):
+            super()._pyro_sample(msg)
+
+
+def simulate_data(model: Callable[..., Any], x: Tensor, latents: Mapping[str, Tensor] | None = None) -> Trace:
+    """Runs a model on the shape of x with its data drawn anew; such sites have `was_observed` in their `infer`.
+
+    Arguments:
+        model: The generative model.
+        x: The data, of which only the shape matters.
+        latents: The latent sites; drawn from the prior if omitted.
+    """
+    return poutine.trace(poutine.condition(_Unobserved()(model), dict(latents or {}))).get_trace(x)
 
 
 @torch.no_grad()

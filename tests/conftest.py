@@ -2,7 +2,9 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -204,6 +206,40 @@ def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
         return Result(status, *capsys.readouterr())
 
     return run
+
+
+class InProcess:
+    """Workers that run a command in this process, one at a time, without the seconds that a new process takes."""
+
+    def __init__(self, jobs: int | None = None) -> None:
+        self.commands: list[list[str]] = []
+
+    def share(self, runs: int) -> int:
+        return 1
+
+    def run(self, arguments: Sequence[str], log: Path) -> tuple[int, str]:
+        self.commands.append([*arguments])
+        status = 0
+        with log.open("a") as errors, redirect_stderr(errors), redirect_stdout(StringIO()) as output:
+            try:
+                main(arguments)
+            except SystemExit as end:
+                status = int(end.code or 0)
+        return status, output.getvalue()
+
+    def stop(self) -> None:
+        pass
+
+
+@pytest.fixture
+def workers() -> InProcess:
+    return InProcess()
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets `pyro-vae paper` and `sweep` train in this process."""
+    monkeypatch.setattr("pyro_vae.run.workers.Local", InProcess)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from torch import Tensor
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError, told
 from pyro_vae.marginal import Estimate
+from pyro_vae.masses import in_cells
 from pyro_vae.measure import measure
 from pyro_vae.run.run import Run
 from pyro_vae.run.score import BOUND_PARTICLES, Score, estimators, nan_to_none, require_scorable, score
@@ -127,6 +128,7 @@ def compare(
     force: bool = False,
     compile: str = "auto",
     local: bool = False,
+    cells: bool = False,
 ) -> Comparison:
     """Scores runs on the same datapoints.
 
@@ -141,6 +143,8 @@ def compare(
         force: Whether estimators go on where they would decline.
         compile: `on`, `off`, or `auto`, which compiles what is worth it.
         local: Whether Gaussians fitted to each datapoint's posterior take the guides' place.
+        cells: Whether densities of grey pixels are scored by their mass in the cells of their levels; see
+            `pyro_vae.masses`.
 
     Raises:
         InputError: If there are no two runs, or their data or what they score are not alike; and see `score`.
@@ -150,7 +154,8 @@ def compare(
     require_scorable(split, particles)
     splits = [getattr(run.dataset, split).head(limit) for run in runs]
     with told("looking at the models"):
-        kinds = [measure(run.model, data) for run, data in zip(runs, splits, strict=True)]
+        models = [in_cells(run.model, data) if cells else run.model for run, data in zip(runs, splits, strict=True)]
+        kinds = [measure(model, data) for model, data in zip(models, splits, strict=True)]
     for run, data, kind in zip(runs, splits, kinds, strict=True):
         own = _told(run, data, kind, split)
         for name, (value, text) in _told(runs[0], splits[0], kinds[0], split).items():
@@ -163,11 +168,13 @@ def compare(
         with seeded(seed, splits[0].device):
             drawn = splits[0].first()[:, : splits[0].features]
         splits = [_with_cells(data, drawn) for data in splits]
+    if cells and compile == "auto":
+        compile = "off"  # some masses take longer to compile than to score
     compiled = worth_compiling(compile, len(splits[0]) * particles)
     chosen = estimators(marginal, set, particles=particles, force=force, compile=compiled)
     scores = [
         score(
-            run.model,
+            model,
             run.guide,
             data,
             chosen,
@@ -178,7 +185,7 @@ def compare(
             training=run.dataset.train.total,
             paying=split == "train",
         )
-        for run, data in zip(runs, splits, strict=True)
+        for run, model, data in zip(runs, models, splits, strict=True)
     ]
     return Comparison(runs, split, len(splits[0]), scores)
 

@@ -12,7 +12,6 @@ __all__ = [
     "predict",
     "predict_prior",
     "require_bijections",
-    "simulate_data",
     "whitened",
 ]
 
@@ -26,7 +25,6 @@ import torch
 from numpy.typing import NDArray
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Size, Tensor
 from torch.distributions import constraints
 
@@ -34,6 +32,7 @@ from pyro_vae.device import seeded
 from pyro_vae.elbo import ROWS
 from pyro_vae.enumerated import draw as drawn
 from pyro_vae.errors import InputError
+from pyro_vae.generate import simulate_data
 from pyro_vae.hmc import HMC
 from pyro_vae.log_joint import LogJoint, bijection_to
 from pyro_vae.plates import Place, nesting
@@ -41,7 +40,6 @@ from pyro_vae.sites import (
     Site,
     deterministic_sites,
     in_rows,
-    is_factor,
     latent_sites,
     observed_sites,
     sample_sites,
@@ -285,25 +283,6 @@ def predict_prior(model: Callable[..., Any], x: Tensor, draws: int) -> tuple[Arr
         _put(deterministic, shape, (slice(None), draw), _deterministic(trace, events, (1, len(x))))
         _put(data, shape, (0, draw), {name: _compact(site) for name, site in drawn.items()})
     return latents, deterministic, data
-
-
-class _Unobserved(UnconditionMessenger):
-    """Draws what is observed anew, but leaves alone what only looks like data: `pyro.deterministic` and `factor`."""
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if not (msg["infer"].get("_deterministic") or is_factor(msg)):
-            super()._pyro_sample(msg)
-
-
-def simulate_data(model: Callable[..., Any], x: Tensor, latents: Mapping[str, Tensor] | None = None) -> Trace:
-    """Runs a model on the shape of x with its data drawn anew; such sites have `was_observed` in their `infer`.
-
-    Arguments:
-        model: The generative model.
-        x: The data, of which only the shape matters.
-        latents: The latent sites; drawn from the prior if omitted.
-    """
-    return poutine.trace(poutine.condition(_Unobserved()(model), dict(latents or {}))).get_trace(x)
 
 
 def _places(model: Callable[..., Any], x: Tensor) -> dict[str, Place]:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from pyro import poutine
 from torch import Tensor
 
-from pyro_vae.analysis.posterior import simulate_data, whitened
+from pyro_vae.analysis.posterior import whitened
 from pyro_vae.device import seeded
+from pyro_vae.generate import simulate_data
 from pyro_vae.log_joint import LogJoint
 from pyro_vae.sites import evaluation_mode, isolated, sample_sites
 

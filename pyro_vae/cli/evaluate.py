@@ -43,9 +43,17 @@ def evaluate(
 @opening
 @scoring
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
-@click.option("--csv", "as_csv", is_flag=True, help="print comma-separated values, a line for each run")
+@click.option("--csv", "as_csv", is_flag=True, help="print comma-separated values, a line for each run or model")
+@click.option(
+    "--by", type=click.Choice(["seed"]), help="compare models, of which runs with different seeds are repetitions"
+)
 def compare(
-    paths: tuple[str, ...], opening: Mapping[str, Any], scoring: Mapping[str, Any], as_json: bool, as_csv: bool
+    paths: tuple[str, ...],
+    opening: Mapping[str, Any],
+    scoring: Mapping[str, Any],
+    as_json: bool,
+    as_csv: bool,
+    by: str | None,
 ) -> None:
     """Compare runs on the same datapoints, with paired differences from the first."""
     if as_json and as_csv:
@@ -53,19 +61,28 @@ def compare(
     if len(paths) < 2:
         raise InputError(f"compare needs two runs or more, not {paths[0]} alone: name another")
     from pyro_vae.analysis.comparison import compare as compare_runs
-    from pyro_vae.cli.tables import print_comparison
+    from pyro_vae.analysis.seeds import by_seed, require_seeds
+    from pyro_vae.cli.tables import print_comparison, print_models
 
     with computing():
-        result = compare_runs([opened(path, opening) for path in paths], **scoring).table()
+        runs = [opened(path, opening) for path in paths]
+        if by is not None:
+            require_seeds(runs)  # before the long part
+        compared = compare_runs(runs, **scoring)
+    result = compared.table()
+    if by is not None:
+        result = result | {"models": by_seed(compared)}
     if as_json:
         click.echo(json.dumps(result, allow_nan=False))
     elif as_csv:
-        rows = [_flat(run) for run in result["runs"]]
-        shared = {name: value for name, value in result.items() if name != "runs"}
+        rows = [_flat(row) for row in result["runs" if by is None else "models"]]
+        shared = {name: value for name, value in result.items() if name not in ("runs", "models")}
         names = dict.fromkeys(name for row in rows for name in row)  # some runs have what others lack
         writer = csv.DictWriter(sys.stdout, [*shared, *names], lineterminator="\n")
         writer.writeheader()
         writer.writerows({**shared, **row} for row in rows)
+    elif by is not None:
+        print_models(result)
     else:
         print_comparison(result)
 
@@ -74,6 +91,6 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """Puts the values of each estimator beside the others, as `importance.log_px` for example."""
     flat: dict[str, Any] = {}
     for name, value in row.items():
-        value = " ".join(value) if isinstance(value, list) else value
+        value = " ".join(map(str, value)) if isinstance(value, list) else value
         flat |= {f"{name}.{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
     return flat

@@ -3,7 +3,9 @@
 __all__ = [
     "computing",
     "grouped",
+    "hired",
     "merged",
+    "number",
     "on_other",
     "opened",
     "opening",
@@ -12,6 +14,8 @@ __all__ = [
     "scoring",
     "settings_options",
     "splits",
+    "typed",
+    "working",
 ]
 
 import functools
@@ -29,6 +33,7 @@ from pyro_vae.run.toml import parse_toml
 
 if TYPE_CHECKING:
     from pyro_vae.run.run import Run
+    from pyro_vae.run.workers import Workers
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -162,6 +167,42 @@ scoring = grouped(
     ),
     click.option("--local", is_flag=True, help="use a Gaussian fitted to each datapoint's posterior as the guide"),
     click.option("--force", is_flag=True, help="estimate log p(x) where an estimator declines"),
+    click.option("--cells", is_flag=True, help="of a density of bytes, the probability of grey levels, also in bits"),
+)
+
+
+def number(most: int) -> Callable[..., int | None]:
+    """Returns a callback that reads an option's whole number."""
+    return lambda _, option, text: None if text is None else whole(option.name, text, most=most)
+
+
+def _workers(jobs: int | None, ray: str | None, cpus: int | None, gpus: float | None) -> dict[str, Any]:
+    if ray is None and (cpus is not None or gpus is not None):
+        raise InputError("--cpus and --gpus are for runs on Ray: give --ray as well, or --jobs alone")
+    if ray is not None and jobs is not None:
+        raise InputError(f"--jobs {jobs} means nothing on Ray: give --cpus, the cores of each run")
+    return {"jobs": jobs, "ray": ray, "cpus": cpus, "gpus": gpus}
+
+
+def hired(jobs: int | None, ray: str | None, cpus: int | None, gpus: float | None) -> "Workers":
+    """Returns what runs the commands of a grid, as the options of `working` say."""
+    from pyro_vae.run.on_ray import OnRay
+    from pyro_vae.run.workers import Local
+
+    return Local(jobs) if ray is None else OnRay(ray, cpus or 1, gpus or 0.0)
+
+
+working = grouped(
+    "working",
+    _workers,
+    click.option("--jobs", metavar="N", callback=number(1000), help="runs trained at a time  [default: one per core]"),
+    click.option(
+        "--ray",
+        metavar="local|auto|HOST:PORT",
+        help="train on Ray: a new cluster here, the one found here, or that one",
+    ),
+    click.option("--cpus", metavar="N", callback=number(1000), help="on Ray: cores of each run  [default: 1]"),
+    click.option("--gpus", type=click.FloatRange(0, 64), help="on Ray: GPUs of each run, 0.25 for example"),
 )
 
 
@@ -183,11 +224,11 @@ def merged(given: Mapping[str, Mapping[str, Any]], assignments: Sequence[str], p
         key = target.removeprefix(f"{part}.")
         if not (equals and part and key):
             raise InputError(f"--set {assignment} is not PART.KEY=VALUE, PART being one of {', '.join(parts)}")
-        added.setdefault(part, {})[key] = _value(text)
+        added.setdefault(part, {})[key] = typed(text)
     return added
 
 
-def _value(text: str) -> Any:
+def typed(text: str) -> Any:
     """Reads a value as TOML does, a string where it is nothing else."""
     try:
         return parse_toml(f"value = {text}")["value"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pyro_vae.cli.options import hired, number, working
 from pyro_vae.errors import InputError
 from pyro_vae.paper import protocol
 from pyro_vae.run.settings import whole
@@ -21,11 +22,6 @@ Command = Callable[..., Any]
 @click.group()
 def paper() -> None:
     """Rerun the paper's figures and judge its claims."""
-
-
-def _whole(most: int) -> Callable[..., int | None]:
-    """Returns a callback that reads an option's whole number."""
-    return lambda _, option, text: None if text is None else whole(option.name, text, most=most)
 
 
 def _words(_: click.Context, __: click.Parameter, text: str) -> list[str]:
@@ -51,19 +47,10 @@ def _grid_options(samples: str) -> Callable[[Command], Command]:
             "--samples",
             default=samples,
             show_default=True,
-            callback=_whole(10**12),
+            callback=number(10**12),
             help="budget of each run in datapoint evaluations",
         ),
-        click.option(
-            "--jobs", metavar="N", callback=_whole(1000), help="runs trained at a time  [default: one per core]"
-        ),
-        click.option(
-            "--ray",
-            metavar="local|auto|HOST:PORT",
-            help="train on Ray: a new cluster here, the one found here, or that one",
-        ),
-        click.option("--cpus", metavar="N", callback=_whole(1000), help="on Ray: cores of each run  [default: 1]"),
-        click.option("--gpus", type=click.FloatRange(0, 64), help="on Ray: GPUs of each run, 0.25 for example"),
+        working,
         click.option(
             "--out",
             type=click.Path(path_type=Path, file_okay=False),
@@ -75,25 +62,11 @@ def _grid_options(samples: str) -> Callable[[Command], Command]:
     )
 
 
-def _grid(
-    out: Path,
-    samples: int,
-    data_dir: str | None,
-    jobs: int | None,
-    ray: str | None,
-    cpus: int | None,
-    gpus: float | None,
-) -> "Grid":
+def _grid(out: Path, samples: int, data_dir: str | None, working: dict[str, Any]) -> "Grid":
     """Reads what is to train the runs, and where."""
-    if ray is None and (cpus is not None or gpus is not None):
-        raise InputError("--cpus and --gpus are for runs on Ray: give --ray as well, or --jobs alone")
-    if ray is not None and jobs is not None:
-        raise InputError(f"--jobs {jobs} means nothing on Ray: give --cpus, the cores of each run")
     from pyro_vae.paper.grid import Grid
-    from pyro_vae.paper.on_ray import OnRay
-    from pyro_vae.paper.workers import Local
 
-    return Grid(out, samples, Local(jobs) if ray is None else OnRay(ray, cpus or 1, gpus or 0.0), data_dir)
+    return Grid(out, samples, hired(**working), data_dir)
 
 
 def _comparison_options(algorithms: Iterable[str]) -> Callable[[Command], Command]:
@@ -107,7 +80,7 @@ def _comparison_options(algorithms: Iterable[str]) -> Callable[[Command], Comman
             callback=_words,
             help="learning algorithms to compare",
         ),
-        click.option("--seeds", default="1", show_default=True, callback=_whole(1000), help="number of seeds"),
+        click.option("--seeds", default="1", show_default=True, callback=number(1000), help="number of seeds"),
     )
 
 

@@ -1,6 +1,6 @@
 """Results as tables on standard output."""
 
-__all__ = ["print_analysis", "print_comparison", "print_evaluation"]
+__all__ = ["print_analysis", "print_comparison", "print_evaluation", "print_models"]
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,37 @@ def print_comparison(result: dict[str, Any]) -> None:
             cells += [_number(values["log_px"]), _difference(values), details]
         weighted = f" (weighted sites count once: {', '.join(row['weighted'])})" if "weighted" in row else ""
         table.add_row(Text(row["run"] + weighted), *cells)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a file has room for whole lines
+    console.print(table)
+
+
+def print_models(result: dict[str, Any]) -> None:
+    """Prints the models of `pyro_vae.analysis.seeds.by_seed` on standard output."""
+    kinds = [name for name, value in result["models"][0].items() if isinstance(value, dict)]
+    table = Table(title=_what(result))
+    table.caption = (
+        "nats per datapoint; differences from the first model with errors, and what of these seeds, datapoints "
+        "and draws make; flips: how likely a new run of each ranks them otherwise; seeds: how many of each settle it"
+    )
+    table.add_column("model", overflow="fold")
+    for name in ("runs", "estimate", "mean", "s.d. of seeds", "difference", "of seeds", "of datapoints", "of draws"):
+        table.add_column(name, justify="left" if name == "estimate" else "right")
+    for name in ("p", "flips", "seeds"):
+        table.add_column(name, justify="right")
+    for model in result["models"]:
+        for kind in kinds:
+            own = model.get(kind)
+            if own is None:
+                continue
+            estimate = "bound" if kind == "bound" else f"log p(x), {kind}"
+            cells = [str(len(model["runs"])), estimate, _number(own["mean"]), _number(own["sd_of_seeds"])]
+            if "difference" in own:
+                seeds = "more datapoints" if own["seeds"] is None else str(own["seeds"])
+                cells += [_difference(own), *(_number(own[f"of_{name}"]) for name in ("seeds", "datapoints", "draws"))]
+                cells += [_number(own["p"], 3), _number(own["flips"]), seeds]
+            table.add_row(Text(model["name"]), *cells)
     console = Console()
     if not console.is_terminal:
         console.width = 200  # a file has room for whole lines

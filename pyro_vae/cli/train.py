@@ -1,6 +1,6 @@
 """`pyro-vae train`."""
 
-__all__ = ["train"]
+__all__ = ["settings_of_a_run", "train"]
 
 from dataclasses import fields
 from pathlib import Path
@@ -26,8 +26,7 @@ def _given(config: Path | None, trust: bool, assignments: tuple[str, ...], **nam
     return {**given, "trust": trust}
 
 
-@click.command()
-@grouped(
+settings_of_a_run = grouped(
     "given",
     _given,
     *settings_options(*(entry.name for entry in fields(Settings) if entry.name != "set")),
@@ -46,6 +45,10 @@ def _given(config: Path | None, trust: bool, assignments: tuple[str, ...], **nam
     ),
     click.option("--trust", is_flag=True, help="run the Python files that the resumed folder or --config names"),
 )
+
+
+@click.command()
+@settings_of_a_run
 @grouped(
     "place",
     dict,

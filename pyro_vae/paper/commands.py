@@ -9,12 +9,12 @@ import pandas as pd
 
 from pyro_vae.errors import InputError, RunError
 from pyro_vae.paper.cells import Cell
-from pyro_vae.paper.tables import read_table, write_table
-from pyro_vae.paper.workers import Workers
 from pyro_vae.run import parts
 from pyro_vae.run.folder import read_metrics
 from pyro_vae.run.settings import Settings
+from pyro_vae.run.tables import read_table, write_table
 from pyro_vae.run.trust import require
+from pyro_vae.run.workers import Workers
 
 # The first datapoints of each split, on which the paper estimates the marginal likelihood (Appendix E). Of both
 # estimators the expectation is a lower bound. Where a guide fits sharp posteriors well, as it does those of the few

@@ -1,37 +1,21 @@
-"""A grid of runs, trained by workers, several at a time.
-
-What is there already is not done again, so that a grid that was interrupted goes on where it was.
-"""
+"""The grid of the paper's runs, each with the best of its step sizes."""
 
 __all__ = ["Grid", "Trained"]
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from pyro_vae.data.loading import load_data
-from pyro_vae.errors import Interrupted, RunError
+from pyro_vae.errors import RunError
 from pyro_vae.paper.cells import Cell
 from pyro_vae.paper.commands import Commands, Diverged
 from pyro_vae.paper.display import Display
 from pyro_vae.paper.protocol import PILOT
-from pyro_vae.paper.workers import Local, WorkerLost, Workers
 from pyro_vae.run.folder import read_metrics
-from pyro_vae.run.lock import wait_until_released
-from pyro_vae.run.signals import collected
-
-# How many workers a run may lose before it counts as failed.
-_LIVES = 5
+from pyro_vae.run.pool import Trained, finish, outlive
+from pyro_vae.run.workers import Local, Workers
 
 Note = Callable[[str], None]
-
-
-class Trained(NamedTuple):
-    """The folders of the runs that ended well, in the order of the cells, and why the others did not."""
-
-    folders: dict[Cell, Path]
-    failures: dict[Cell, str]
 
 
 class Grid:
@@ -48,7 +32,7 @@ class Grid:
         self.out, self.samples, self.data_dir = out, samples, data_dir
         self.workers = Local() if workers is None else workers
 
-    def train(self, cells: Sequence[Cell], folder: str, stages: Iterable[int] = ()) -> Trained:
+    def train(self, cells: Sequence[Cell], folder: str, stages: Iterable[int] = ()) -> Trained[Cell]:
         """Trains runs with the best of their step sizes.
 
         Each step size is tried for the first 100,000 samples; the one with the highest bound on the training data goes
@@ -67,53 +51,13 @@ class Grid:
             load_data(data, folder=self.data_dir)  # what is missing is said, or fetched, before the long part
         (self.out / folder).mkdir(parents=True, exist_ok=True)
         commands = Commands(self.out / folder, self.samples, self.workers, self.data_dir)
-        folders: dict[Cell, Path] = {}
-        failures: dict[Cell, str] = {}
-        with (
-            collected() as signals,
-            Display(cells, commands, _pilot(commands)) as display,
-            ThreadPoolExecutor(self.workers.share(len(cells))) as pool,
-        ):
-
-            def look() -> None:
-                display.update()
-                if signals:
-                    self.workers.stop()
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise Interrupted(signals[0])
-
-            futures = {pool.submit(_train, cell, {*stages}, commands, display.note): cell for cell in cells}
-            for future in _as_they_end(futures, look):
-                cell = futures[future]
-                try:
-                    folders[cell] = future.result()
-                    display.note(f"{folders[cell].name}: test bound {read_metrics(folders[cell])[-1][3]:.2f}")
-                except RunError as error:
-                    failures[cell] = str(error)
-                    display.note(f"failed: {error}")
-        return Trained({cell: folders[cell] for cell in cells if cell in folders}, failures)
-
-
-def _as_they_end(futures: Iterable[Future[Path]], look: Callable[[], None]) -> Iterator[Future[Path]]:
-    """Yields futures as they end, and calls a function about twice a second."""
-    pending = set(futures)
-    while pending:
-        ended, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-        look()
-        yield from ended
+        display = Display(cells, commands, _pilot(commands))
+        return finish(cells, lambda cell: _train(cell, {*stages}, commands, display.note), self.workers, display)
 
 
 def _train(cell: Cell, stages: set[int], commands: Commands, note: Note) -> Path:
-    """Trains a run; where its worker is lost, another one goes on from where it has come to."""
-    name = cell.name(cell.step_sizes[0])
-    for _ in range(_LIVES):
-        try:
-            return _train_once(cell, stages, commands, note)
-        except WorkerLost as error:
-            note(f"{name}: {error}, it goes on from its last checkpoint")
-            for step_size in cell.step_sizes:
-                wait_until_released(commands.folder(cell, step_size))  # a lost worker may live on for a moment
-    raise RunError(f"{name}: it has lost {_LIVES} workers")
+    folders = [commands.folder(cell, step_size) for step_size in cell.step_sizes]
+    return outlive(cell.name(cell.step_sizes[0]), lambda: _train_once(cell, stages, commands, note), folders, note)
 
 
 def _train_once(cell: Cell, stages: set[int], commands: Commands, note: Note) -> Path:

@@ -10,9 +10,9 @@ from pyro_vae.paper.claims import CLAIMS, Claim
 from pyro_vae.paper.evidence import Evidence, NotRun, paper_evidence
 from pyro_vae.paper.grid import Grid
 from pyro_vae.paper.measures import measure
-from pyro_vae.paper.tables import write_table
 from pyro_vae.paper.values import read_values
 from pyro_vae.run.folder import replace_file
+from pyro_vae.run.tables import write_table
 
 COLUMNS = ("claim", "statement", "metric", "paper", "ours", "holds")
 

@@ -23,10 +23,10 @@ from pyro_vae.paper.cells import Cell
 from pyro_vae.paper.evidence import NotRun
 from pyro_vae.paper.grid import Grid
 from pyro_vae.paper.protocol import STEP_SIZES
-from pyro_vae.paper.tables import read_table, write_table
 from pyro_vae.run import parts
 from pyro_vae.run.folder import read_metrics
 from pyro_vae.run.run import Run
+from pyro_vae.run.tables import read_table, write_table
 from pyro_vae.sites import isolated
 
 _COLUMNS = {"claim": str, "quantity": str, "value": float}

@@ -164,7 +164,7 @@ def _require_found(algorithms: Iterable[str]) -> None:
             raise InputError(str(error).replace("--inference", "--algorithms", 1)) from error
 
 
-def _require_all(trained: Trained, written: list[Path]) -> list[Path]:
+def _require_all(trained: Trained[Cell], written: list[Path]) -> list[Path]:
     if trained.failures:
         rest = f"; the others are in {', '.join(map(str, written))}" if written else ""
         raise RunError(f"{len(trained.failures)} runs failed ({'; '.join(trained.failures.values())}){rest}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pyro_vae.paper.tables import read_table, write_table
+from pyro_vae.run.tables import read_table, write_table
 
 COLUMNS = {
     "figure": str,

@@ -17,6 +17,7 @@ from pyro_vae.data.dataset import Dataset
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError, told
 from pyro_vae.marginal import LOOKED_AT, Estimates, Marginal, bounds, no_density, points, weights_cost
+from pyro_vae.masses import in_cells
 from pyro_vae.measure import in_bits, measure
 from pyro_vae.run import parts
 from pyro_vae.run.settings import MARGINAL
@@ -211,6 +212,7 @@ def evaluate(
     force: bool = False,
     compile: str = "auto",
     local: bool = False,
+    cells: bool = False,
 ) -> dict[str, Any]:
     """Evaluates a pair: its bound and estimates of its marginal likelihood, in nats per datapoint.
 
@@ -230,6 +232,8 @@ def evaluate(
         compile: `on`, `off`, or `auto`, which compiles what is worth it.
         local: Whether Gaussians fitted to each datapoint's posterior take the guide's place, as they must where the
             guide is a point.
+        cells: Whether a density of grey pixels is scored by its mass in the cells of their levels; see
+            `pyro_vae.masses`.
 
     Returns:
         `data`, `binarize`, `cells` (what they are, in words), `measure` (see `pyro_vae.measure`), `split`, `datapoints`
@@ -241,6 +245,11 @@ def evaluate(
     """
     require_scorable(split, particles)
     data = getattr(dataset, split).head(limit)
+    if cells:
+        with told(f"looking at {type(model).__name__}"):
+            model = in_cells(model, data)
+    if cells and compile == "auto":
+        compile = "off"  # some masses take longer to compile than to score
     compiled = worth_compiling(compile, len(data) * particles)
     found = score(
         model,

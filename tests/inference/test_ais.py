@@ -56,7 +56,7 @@ def test_one_temperature_is_importance_sampling_from_the_prior(oracle):
 
 
 def test_chunks_change_nothing_but_memory(oracle, monkeypatch):
-    monkeypatch.setattr("pyro_vae.inference.ais._ROWS", 20 * 60)
+    monkeypatch.setattr("pyro_vae.inference.ais.ROWS", 20 * 60)
     with seeded(0, oracle.x.device):
         log_px, se, *_ = AIS(temperatures=50, chains=20).estimate(oracle.model, None, oracle.split.head(130))
     assert log_px.shape == se.shape == (130,)

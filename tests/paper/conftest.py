@@ -1,45 +1,6 @@
 """What the tests of the paper's grid share."""
 
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
-
 import pytest
-
-from pyro_vae.cli import main
-
-
-class InProcess:
-    """Workers that run a command in this process, one at a time, without the seconds that a new process takes."""
-
-    def __init__(self, jobs=None):
-        self.commands = []
-
-    def share(self, runs):
-        return 1
-
-    def run(self, arguments, log):
-        self.commands.append(arguments)
-        status = 0
-        with log.open("a") as errors, redirect_stderr(errors), redirect_stdout(StringIO()) as output:
-            try:
-                main(arguments)
-            except SystemExit as end:
-                status = int(end.code or 0)
-        return status, output.getvalue()
-
-    def stop(self):
-        pass
-
-
-@pytest.fixture
-def workers():
-    return InProcess()
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Lets `pyro-vae paper` train in this process."""
-    monkeypatch.setattr("pyro_vae.paper.workers.Local", InProcess)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import time
 
 from pyro_vae.paper.cells import Cell
 from pyro_vae.paper.grid import Grid
-from pyro_vae.paper.workers import WorkerLost
 from pyro_vae.run.folder import read_metrics
+from pyro_vae.run.workers import WorkerLost
 
 TINY = ("--hidden", "8", "--batch", "20")
 

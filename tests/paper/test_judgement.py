@@ -7,9 +7,9 @@ import pandas as pd
 from pyro_vae.paper.evidence import Evidence
 from pyro_vae.paper.judgement import COLUMNS, judge
 from pyro_vae.paper.measures import read_measures
-from pyro_vae.paper.tables import read_table, write_table
 from pyro_vae.paper.values import COLUMNS as VALUES
 from pyro_vae.paper.values import paper_values, read_values
+from pyro_vae.run.tables import read_table, write_table
 
 
 def _claims(folder):

@@ -10,7 +10,7 @@ from pyro_vae.data.loading import load_data
 from pyro_vae.paper import measures
 from pyro_vae.paper.cells import Cell
 from pyro_vae.paper.grid import Grid
-from pyro_vae.paper.tables import write_table
+from pyro_vae.run.tables import write_table
 
 
 def test_the_gaussian_per_pixel_is_the_one_of_maximum_likelihood(real_data, tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pyro_vae.errors import InputError, RunError
-from pyro_vae.paper.workers import WorkerLost
+from pyro_vae.run.workers import WorkerLost
 
 
 class OnRay:

@@ -4,7 +4,7 @@ import pytest
 
 from pyro_vae import __version__
 from pyro_vae.errors import RunError
-from pyro_vae.paper.workers import Local
+from pyro_vae.run.workers import Local
 
 
 def test_a_command_says_its_status_its_output_and_its_errors(tmp_path):

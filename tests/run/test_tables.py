@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from pyro_vae.errors import InputError
-from pyro_vae.paper.tables import read_table, write_table
+from pyro_vae.run.tables import read_table, write_table
 
 COLUMNS = {"name": str, "count": int, "value": float}
 

@@ -9,9 +9,9 @@ import pytest
 from pyro_vae.errors import InputError, Interrupted
 from pyro_vae.paper.cells import Cell
 from pyro_vae.paper.grid import Grid
-from pyro_vae.paper.on_ray import OnRay
-from pyro_vae.paper.workers import Local
 from pyro_vae.run.folder import read_metrics
+from pyro_vae.run.on_ray import OnRay
+from pyro_vae.run.workers import Local
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 
@@ -79,7 +79,7 @@ def test_what_fails_on_a_worker_is_reported(cluster, tmp_path):
 
 def test_a_signal_ends_tasks_after_checkpoints(cluster, tmp_path, monkeypatch):
     signals: list[int] = []
-    monkeypatch.setattr("pyro_vae.paper.grid.collected", partial(_Given, signals))
+    monkeypatch.setattr("pyro_vae.run.pool.collected", partial(_Given, signals))
     folder = tmp_path / "runs" / CELLS[0].name(0.1)
     watch = threading.Thread(
         target=lambda: (_wait(lambda: (folder / "checkpoint.pt").exists()), time.sleep(1), signals.append(15))
