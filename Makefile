@@ -31,6 +31,12 @@ demo: install ## train a VAE on digits, evaluate it, and draw what it has learnt
 test: install ## run the tests, as many at a time as there are cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
+.PHONY: browser
+browser: install ## test the explorer in a Chromium, CHROMIUM=PATH or the one on the path
+	VIRTUAL_ENV=.venv $(UV) pip install --quiet --group browser
+	CHROMIUM=$${CHROMIUM:-$$(command -v chromium || command -v chromium-browser || command -v google-chrome || echo none)} \
+		OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -rs tests/browser
+
 .PHONY: bench
 bench: install ## measure what a step costs, beside Pyro, torch and NumPyro, into docs/results/benchmark
 	VIRTUAL_ENV=.venv $(UV) pip install --quiet --group benchmark

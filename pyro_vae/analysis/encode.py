@@ -115,9 +115,8 @@ def _moments(distribution: object, draws: Tensor) -> tuple[Tensor, Tensor]:
     if mean.dim() == 0 or not (mean.isfinite().all() and sd.isfinite().all()):
         return draws.mean(0), draws.std(0)
     # A guide does not look at the particles: they have one mean, unless it depends on another site.
-    shape = draws.shape
-    mean, sd = (part.reshape(*part.shape[: draws.dim() - 1], -1) if part.dim() > 2 else part for part in (mean, sd))
-    mean, sd = mean.expand(shape), sd.expand(shape)
+    event = len(distribution.event_shape)  # type: ignore[attr-defined]
+    mean, sd = (part.reshape(*part.shape[: part.dim() - event], -1).expand(draws.shape) for part in (mean, sd))
     if torch.equal(mean[0], mean[-1]) and torch.equal(sd[0], sd[-1]):
         return mean[0], sd[0]
     return mean.mean(0), (sd.square().mean(0) + mean.var(0)).sqrt()

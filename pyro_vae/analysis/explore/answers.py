@@ -48,26 +48,26 @@ class Answers:
         page.hand.on_change("wanted", lambda name, old, new: self._decode(new))
         page.hand.on_change("said", lambda name, old, new: self._hear(new))
         page.colour.on_change("value", lambda name, old, new: self._colour())
-        page.end.on_click(self._ended)
 
     def _decode(self, wanted: Sequence[float]) -> None:
-        serial, *vector = wanted or [0.0]
         try:
-            self.page.shown.data = self.explorer.picture.at(self._vector(vector))
+            self.page.shown.data = self.explorer.picture.at(self._vector(wanted[1:]))
         except InputError as error:
             tell(self.page, str(error))
-        except ValueError:
+        except (ValueError, TypeError, OverflowError):
             tell(self.page, _REFUSED)
-        self.page.hand.answered = int(serial) if np.isfinite(serial) else 0
+        # The browser waits for this before it asks for another picture.
+        self.page.hand.answered += 1
 
     def _hear(self, said: str) -> None:
         answers = {"pick": self._pick, "settled": self._settled, "path": self._path, "posterior": self._posterior}
+        answers["end"] = self._ended
         try:
             words = json.loads(said)
             answers[words["do"]](words)
         except InputError as error:
             tell(self.page, str(error))
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             tell(self.page, _REFUSED)
 
     def _pick(self, words: dict[str, Any]) -> None:
@@ -183,7 +183,7 @@ class Answers:
             self.document.remove_periodic_callback(self.steps)
             self.steps = None
 
-    def _ended(self) -> None:
+    def _ended(self, words: dict[str, Any]) -> None:
         tell(self.page, "The explorer has ended: close this page.")
         self.document.add_timeout_callback(self.end, _LAST)
 

@@ -36,7 +36,7 @@ class Hand(DataModel):
     """What browser and server say to each other."""
 
     wanted = List(Float, help="The browser wants the picture of a point: a growing number, then the vector.")
-    answered = Int(default=0, help="The number of the last point that was answered.")
+    answered = Int(default=0, help="How many points were answered.")
     held = List(Float, help="The server moves the held point: a growing number, then the vector.")
     said = String(default="", help="What else the browser asks for, in JSON.")
 
@@ -124,7 +124,8 @@ class Page:
         }
         code = files("pyro_vae.analysis.explore").joinpath("page.js").read_text(encoding="utf-8")
         document.js_on_event(DocumentReady, CustomJS(args=arguments, code=code))
-        self.posterior.js_on_click(_calls('say({do: "posterior"})'))
+        for button, what in ((self.posterior, "posterior"), (self.end, "end")):
+            button.js_on_click(_calls(f"say({{do: '{what}'}})"))
         document.add_root(self._layout(arguments["plane"], sliders, along))
 
     def _plane_figure(self) -> Any:

@@ -67,10 +67,10 @@ class Bars:
         kinds = data.kinds or ["real"] * data.features
         train = data.train
         seen = train.first(_SAMPLE)[:, : data.features] if len(train) else space.draws(space.prior[:20]).flatten(0, 1)
-        seen = seen.cpu().numpy().astype(np.float64)
-        self.low, self.high = np.nanmin(seen, axis=0), np.nanmax(seen, axis=0)
+        values = seen.cpu().numpy().astype(np.float64)
+        self.low, self.high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         self.high = np.where(self.high > self.low, self.high, self.low + 1.0)
-        chosen = range(data.features)
+        chosen = [*range(data.features)]
         self.left_out = max(0, data.features - _ROWS)
         if self.left_out:
             means = space.means(space.prior[:200]).cpu().numpy()
@@ -112,11 +112,11 @@ class Bars:
                 share = float((drawn[:, n] == level).mean()) if level is not None else float(mean[n])
                 values, text = (share, share, share), f"{share:.2f}"
             else:
-                values = tuple(float(self._place(value, n)) for value in (mean[n], low[n], high[n]))
-                text = f"{mean[n]:.4g}  [{low[n]:.3g}, {high[n]:.3g}]"
+                values = self._place(mean[n], n), self._place(low[n], n), self._place(high[n], n)
+                text = f"{mean[n]:.3g}  [{low[n]:.3g}, {high[n]:.3g}]"
             for name, value in zip(columns, (*values, text), strict=True):
                 columns[name].append(value)
         return {"name": self.names, **columns}
 
-    def _place(self, value: Any, column: int) -> Any:
-        return (value - self.low[column]) / (self.high[column] - self.low[column])
+    def _place(self, value: float, column: int) -> float:
+        return float((value - self.low[column]) / (self.high[column] - self.low[column]))

@@ -42,21 +42,22 @@ class Plane:
             order: Latent variables, those that change the most first.
         """
         size = space.size
-        first = sorted(order[:2]) if vectors is None or size <= 2 else []
-        if first:
+        if vectors is None or size <= 2:
+            first = sorted(order[:2])
             basis = np.zeros((2, size))
             basis[range(len(first)), first] = 1.0
             center = np.zeros(size) if size <= 2 else np.median(space.prior, axis=0)
             center[first] = 0.0
             labels = (space.names[first[0]], space.names[first[1]] if size > 1 else "")
         else:
-            finite = vectors[np.isfinite(vectors).all(1)]  # type: ignore[index]
+            finite = vectors[np.isfinite(vectors).all(1)]
             center = finite.mean(0)
             _, spread, rows = np.linalg.svd(finite - center, full_matrices=False)
             # The sign of a component is anyone's choice: its largest part is positive.
             basis = rows[:2] * np.sign(rows[:2][[0, 1], abs(rows[:2]).argmax(1)])[:, None]
             share = spread[:2] ** 2 / (spread**2).sum()
-            labels = tuple(f"principal component {n + 1} ({share[n]:.0%} of the variance)" for n in range(2))  # type: ignore[assignment]
+            one, two = (f"principal component {n + 1} ({share[n]:.0%} of the variance)" for n in range(2))
+            labels = one, two
         shown = np.concatenate([space.prior, *([] if vectors is None else [vectors])]) - center
         low, high = np.nanquantile(shown @ basis.T, (0.003, 0.997), axis=0)
         if size == 1:
@@ -92,7 +93,7 @@ def activity(space: Space, vectors: Array | None) -> list[int]:
 
 
 def ellipse(places: Array) -> Array:
-    """The ellipse that holds 90 % of a Gaussian with the mean and the covariance of places, with shape `(points, 2)`."""
+    """The ellipse that holds 90 % of a Gaussian with the mean and covariance of places, with shape `(points, 2)`."""
     angles = np.linspace(0.0, 2 * np.pi, 73)
     circle = np.stack([np.cos(angles), np.sin(angles)], 1)
     values, axes = np.linalg.eigh(np.cov(places.T))

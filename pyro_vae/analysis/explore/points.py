@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_vae.analysis.encode import encode
-from pyro_vae.analysis.explore.space import Array, Space, quiet
+from pyro_vae.analysis.explore.space import Array, Space
 from pyro_vae.analysis.posterior import draw_posterior, from_guide, require_bijections
 from pyro_vae.local import fit_gaussian
 from pyro_vae.marginal import proposal
@@ -17,8 +17,6 @@ from pyro_vae.split import Split
 
 # What `encode` says of a datapoint from draws, and how many draws it takes.
 CHANGING, _PARTICLES = ("bound", "log_px", "khat"), 100
-# Datapoints that are looked at at once: few, so that the pointer need not wait.
-_TOGETHER = 10
 # The chains of one datapoint run side by side: many short ones take no longer than one.
 _CHAINS, _DRAWS, _WARMUP = 50, 10, 50
 _OF_GUIDE = 1_000
@@ -36,7 +34,12 @@ class Points:
         space: Its latent variables.
         split: Which split, `train` or `test`.
         most: How many datapoints at most; more are sampled.
+
+    Attributes:
+        together: How many datapoints `advance` looks at: few, so that the pointer need not wait.
     """
+
+    together = 10
 
     def __init__(self, run: Run, space: Space, split: str, most: int) -> None:
         whole, numbers = getattr(run.dataset, split), run.dataset.rows
@@ -45,6 +48,8 @@ class Points:
         self.split: Split = whole.some(most)
         # The same choice, of the datapoints' numbers in their file.
         self.rows: Array = Split(torch.as_tensor(rows[: len(whole)].copy())[:, None]).some(most).values[:, 0].numpy()
+        # A guide that is a point has no density, and tells no bound.
+        self.changing = CHANGING if run.guide is None or proposal(run.guide, self.split.first(2)) else ()
         particles = _PARTICLES if run.guide is None else 1  # a Gaussian that is fitted costs more than its draws
         self.table = self._encoded(self.split, particles)
         self.vectors = space.vector(self._means(self.table))
@@ -52,11 +57,9 @@ class Points:
             self.table[[*CHANGING]] = np.nan
         self.done = len(self.split) if run.guide is None else 0
 
-    together = _TOGETHER
-
     def advance(self) -> bool:
         """Finds bound, log p(x) and k-hat of a few more datapoints; returns whether there are more to come."""
-        part = slice(self.done, self.done + _TOGETHER)
+        part = slice(self.done, self.done + self.together)
         if self.done < len(self.split):
             some = Split(self.split.values[part], self.split.divisor, self.split.dynamic, beside=self.split.beside)
             found = self._encoded(some, _PARTICLES)
@@ -67,7 +70,7 @@ class Points:
 
     def row(self, number: int) -> Tensor:
         """Reads one datapoint, with shape `(1, features)`, with what the model asks for beside its cells."""
-        with quiet(self.run):  # pixels that are drawn anew at every reading
+        with self.space.quiet():  # pixels that are drawn anew at every reading
             return self.split.read(self.split.values[number : number + 1])
 
     def nearest(self, cells: Tensor, without: int | None = None) -> list[int]:
@@ -97,7 +100,7 @@ class Points:
             InputError: If HMC cannot move a site.
         """
         x, model = self.row(number), self.run.model
-        with quiet(self.run):
+        with self.space.quiet():
             guide = proposal(self.run.guide, x)
             require_bijections(model, type(model).__name__, x)
             kept = draw_posterior(
@@ -124,7 +127,7 @@ class Points:
     def columns(self) -> list[str]:
         """What the points can be coloured by: what `encode` says of them, and the columns of a table."""
         said = ["label"] if "label" in self.table else []
-        said += [*CHANGING, *(name for name in self.table if name not in (*CHANGING, "label"))]
+        said += [*self.changing, *(name for name in self.table if name not in (*CHANGING, "label"))]
         named = self.run.dataset.names or () if self.run.dataset.image_shape is None else ()
         return [*said, *(f"{name} (data)" for name in named[:_COLUMNS])]
 

@@ -1,9 +1,9 @@
 """The latent variables of any model as one vector that a hand can move, and what the model makes of it."""
 
-__all__ = ["INTERVAL", "Space", "quiet"]
+__all__ = ["INTERVAL", "Array", "Space"]
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 
 from pyro_vae.analysis.posterior import simulate_data
-from pyro_vae.device import seeded
+from pyro_vae.device import generator_state, host_generators, seeded, set_generator_state, set_host_generators
 from pyro_vae.elbo import ROWS
 from pyro_vae.errors import InputError, told
 from pyro_vae.log_joint import bijection_to
@@ -22,6 +22,7 @@ from pyro_vae.run.run import Run
 from pyro_vae.sites import Site, evaluation_mode, isolated, latent_sites, sample_sites
 
 Array = NDArray[Any]
+Generators = tuple[dict[str, Tensor], dict[str, Any]]
 
 # Draws of the prior that tell its quantiles: twenty lie beyond each end of a slider.
 _DRAWS = 4_000
@@ -31,17 +32,40 @@ INTERVAL, _OF_INTERVAL = (0.05, 0.95), 200
 
 
 @contextmanager
-def quiet(run: Run) -> Iterator[None]:
-    """Looks at a pair: networks do not learn, generators stay as they were, and each call has the same numbers."""
+def quiet(run: Run, generators: Generators) -> Iterator[None]:
+    """Looks at a pair: networks do not learn, generators stay as they were, and each call has the same numbers.
+
+    Arguments:
+        run: The run.
+        generators: The states that the generators have inside; see `started`.
+
+    Raises:
+        InputError: If a user's part fails; in one line, where Pyro adds a table of shapes.
+    """
     device = run.dataset.train.device
-    with (
-        told(f"drawing from {type(run.model).__name__}"),
-        seeded(run.settings.seed, device),
-        isolated(),
-        evaluation_mode(run.model, run.guide),
-        torch.no_grad(),
-    ):
-        yield
+    before = generator_state(device), host_generators()
+    try:
+        set_generator_state(generators[0], device)
+        set_host_generators(generators[1])
+        with (
+            told(f"drawing from {type(run.model).__name__}"),
+            isolated(),
+            evaluation_mode(run.model, run.guide),
+            torch.no_grad(),
+        ):
+            yield
+    except InputError as error:
+        raise InputError(str(error).partition("\n")[0]) from error
+    finally:
+        set_generator_state(before[0], device)
+        set_host_generators(before[1])
+
+
+def started(run: Run) -> Generators:
+    """The states of generators at a run's seed. Setting them takes a tenth of seeding, whose call torch writes down."""
+    device = run.dataset.train.device
+    with seeded(run.settings.seed, device):
+        return generator_state(device), host_generators()
 
 
 class Space:
@@ -55,12 +79,12 @@ class Space:
     """
 
     def __init__(self, run: Run) -> None:
-        self.run = run
+        self.run, self.generators = run, started(run)
         train = run.dataset.train
         # A model that asks for a label or for covariates gets those of one datapoint: drawn anew each time, they would
         # change the picture with nobody moving it.
         self.row = train.first(1) if train.beside and len(train) else None
-        with quiet(run):
+        with self.quiet():
             trace = poutine.trace(run.model).get_trace(None, size=_DRAWS)
             observed = {"x"}
             if len(train):
@@ -84,6 +108,10 @@ class Space:
     def size(self) -> int:
         """The number of latent variables."""
         return len(self.names)
+
+    def quiet(self) -> AbstractContextManager[None]:
+        """Looks at the pair, with the same random numbers each time; see `quiet`."""
+        return quiet(self.run, self.generators)
 
     def at_row(self, row: Tensor) -> None:
         """Takes the label and the covariates of a row, with shape `(1, features)`, where the model asks for any."""
@@ -115,7 +143,7 @@ class Space:
         """
         found = []
         for part in np.array_split(vectors, -(-len(vectors) // ROWS)):
-            with quiet(self.run):
+            with self.quiet():
                 likelihood = self._likelihood(part)
                 try:
                     found.append(likelihood.mean)
@@ -124,8 +152,8 @@ class Space:
         return torch.cat(found)
 
     def draws(self, vectors: Array) -> Tensor:
-        """Returns draws from p(x | z) at vectors with shape `(points, size)`, with shape `(draws, points, features)`."""
-        with quiet(self.run):
+        """Draws from p(x | z) at vectors of shape `(points, size)`; returns shape `(draws, points, features)`."""
+        with self.quiet():
             drawn: Tensor = self._likelihood(vectors).sample(Size([_OF_INTERVAL]))
             return drawn
 
