@@ -13,10 +13,10 @@ from pyro import poutine
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from pyro_vae.analysis.posterior import simulate_data
 from pyro_vae.device import generator_state, host_generators, seeded, set_generator_state, set_host_generators
 from pyro_vae.elbo import ROWS
 from pyro_vae.errors import InputError, told
+from pyro_vae.generate import simulate_data
 from pyro_vae.log_joint import bijection_to
 from pyro_vae.run.run import Run
 from pyro_vae.sites import Site, evaluation_mode, isolated, latent_sites, sample_sites
