@@ -95,12 +95,14 @@ class Prepared(NamedTuple):
             InputError: If it does not take what it is given, or model and guide do not fit it.
         """
         settings, part, data = self.settings, self.parts.inference, self.dataset.train
-        shared = _taken(settings, part, "batch", "step_size", "optimizer", "kl", "particles", "samples")
+        shared = _taken(settings, part, "batch", "step_size", "optimizer", "kl", "particles")
         if ranks.count() > 1 and not getattr(part, "runs_on_ranks", False):
             raise InputError(f"--inference {settings.inference} runs in one process: start it without torchrun")
         if "batch" in shared and settings.batch > data.total:
             raise InputError(f"--batch {settings.batch} is more than the {data.total} training datapoints: lower it")
         require_step(self.modules.values(), settings.batch, settings.particles, data.features, data.device)
+        if parts.takes(part, "samples"):  # the run's own budget, which schedules follow
+            shared["samples"] = settings.samples
         if parts.takes(part, "compile"):
             shared["compile"] = worth_compiling(settings.compile, settings.samples)
         if "elbo" in _taken(settings, part, "elbo"):
