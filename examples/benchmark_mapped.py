@@ -52,9 +52,7 @@ def main(gigabytes: float = 20, samples: float = 2e5) -> None:
         usual, before = speed(load_data(small), samples), most()
         found = speed(load_data(large), samples)
         print(f"{large.stat().st_size / 1e9:.1f} GB, {rows:,} datapoints")
-        print(
-            f"speed: {found:,.0f} samples a second of processor time, {found / usual:.2f} of the {usual:,.0f} in memory"
-        )
+        print(f"speed: {found:,.0f} samples a second of processor time, {found / usual:.2f} of {usual:,.0f} in memory")
         run = train(runs / "large", data=str(large), samples=samples / 10, **settings)
         print(f"memory: at most {most() - before:,} MiB above the {before:,} MiB of a small run")
         train(runs / "half", data=str(large), samples=samples / 20, **settings)

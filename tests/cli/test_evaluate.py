@@ -20,7 +20,9 @@ def test_a_run_alone_is_enough(cli, tmp_path, monkeypatch):
     result = cli("evaluate", moved, "--particles", "50", "--json")
     assert result.status == 0
     values = json.loads(result.out)
-    assert list(values) == ["data", "binarize", "measure", "split", "datapoints", "bound", "bound_se", "importance"]
+    names = ["data", "binarize", "cells", "measure", "split", "datapoints", "bound", "bound_se", "importance"]
+    assert list(values) == names
+    assert values["cells"] == "grey pixels"
     assert (values["data"], values["split"], values["datapoints"]) == ("digits", "test", 359)
     assert set(values["importance"]) == {"log_px", "se", "particles", "khat_over_0_7"}
     assert values["bound"] < values["importance"]["log_px"] < 0

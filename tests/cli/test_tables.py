@@ -2,7 +2,7 @@
 
 from pyro_vae.cli.tables import print_comparison, print_evaluation
 
-ABOUT = {"data": "[red]odd.npy", "binarize": "none", "measure": "density", "split": "test", "datapoints": 1234}
+ABOUT = {"data": "[red]odd.npy", "cells": "13 columns", "measure": "density", "split": "test", "datapoints": 1234}
 IMPORTANCE = {"log_px": -1.5, "se": 0.25, "particles": 100, "khat_over_0_7": None}
 
 
@@ -13,7 +13,7 @@ def _cells(out):
 def test_an_evaluation_is_a_row_an_estimate(capsys):
     print_evaluation({**ABOUT, "bound": -2.0, "bound_se": None, "bits_per_dim": 1.25, "importance": IMPORTANCE})
     out = capsys.readouterr().out
-    assert "[red]odd.npy test, 1,234 datapoints, grey pixels, density" in " ".join(out.split())  # no markup
+    assert "[red]odd.npy test, 1,234 datapoints, 13 columns, density" in " ".join(out.split())  # no markup
     rows = {
         line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]]
         for line in out.splitlines()
