@@ -76,7 +76,7 @@ class LogJoint:
         if not self.transforms:
             raise InputError(
                 f"{type(model).__name__} has no latent variable but discrete ones, which are summed out: there is "
-                "nothing that HMC could move, and importance is exact"
+                "nothing that HMC could move: use importance, which is exact"
             )
         self.size = sum(shape.numel() for shape in self.shapes.values())
         self._both = Traced(self._with_gradient, model, compile=compile)
