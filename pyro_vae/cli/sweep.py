@@ -70,8 +70,9 @@ def sweep(
     trust = given.pop("trust")
     if file and not trust:
         require_named(content, given, str(file))
-        for kind, value in ((kind, value) for kind in PARTS for value in _values(grid, kind)):
-            require_named({kind: value}, {}, str(file))
+        for kind in PARTS:
+            for value in _values(grid, kind):
+                require_named({kind: value}, {}, str(file))
     for text in axes:
         key, equals, values = text.partition("=")
         if not (equals and key and all(values.split(","))):
