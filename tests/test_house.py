@@ -313,7 +313,7 @@ def test_unknown_parts_are_answered_with_the_known():
         parts.find("model", "nope")
     with pytest.raises(InputError, match="--inference importance is unknown: choose from aevb, "):
         parts.find("inference", "importance")
-    with pytest.raises(InputError, match="--marginal aevb is unknown: choose from ais, importance"):
+    with pytest.raises(InputError, match="--marginal aevb is unknown: choose from ais, bdmc, importance"):
         parts.find("marginal", "aevb")
 
 

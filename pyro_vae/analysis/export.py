@@ -90,6 +90,7 @@ def to_arviz(
     - `sample_stats`: `lp` and `energy` in nats, of the unconstrained latent variables, `acceptance_rate`, `diverging`,
       and `step_size` in units of the guide's standard deviations.
     - `log_likelihood`: :math:`\log p(x | z)` in nats by observed site, with shape `(chain, draw, datapoint)`.
+    - `log_prior`: :math:`\log p(z)` in nats by latent site, with that shape, for `az.psense_summary`.
     - `guide_posterior`: the latent sites, drawn from the guide in one chain of `chains * draws`. A guide that is a
       point (`Delta`) has no density, so that its groups are left out; the attribute `guide_left_out` says so.
     - `guide_sample_stats`: `log_p`, :math:`\log p(x, z)`, and `log_q`, :math:`\log q(z | x)`, in nats.
@@ -140,6 +141,7 @@ def to_arviz(
                 "posterior": drawn.latents | drawn.deterministic | _probabilities(drawn),
                 "sample_stats": drawn.stats,
                 "log_likelihood": drawn.likelihood,
+                "log_prior": drawn.prior,
             }
             if density is not None:
                 z, groups["guide_sample_stats"] = from_guide(model, density, x, chains * draws)
@@ -168,7 +170,7 @@ def to_arviz(
                 variable.attrs["deterministic"] = "a function of the latent variables"
             if group in ("posterior", "prior", "guide_posterior") and name in drawn.supports:
                 variable.attrs["discrete"] = "HMC sums it out; it is drawn given all other latent variables"
-            if group == "log_likelihood":
+            if group in ("log_likelihood", "log_prior"):
                 variable.attrs["units"] = "nats"
             elif group.endswith("sample_stats") and name in _UNITS:
                 variable.attrs["units"] = _UNITS[name]

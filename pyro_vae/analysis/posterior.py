@@ -97,6 +97,7 @@ class PosteriorDraws(NamedTuple):
         deterministic: The sites of `pyro.deterministic`, at these latent variables.
         stats: The sampler's statistics.
         likelihood: The log likelihoods in nats, by observed site.
+        prior: The log priors in nats, by latent site, each given those that it depends on.
         probabilities: Those of each value of the discrete sites, given all other latent variables and x.
         supports: The values of the discrete sites, with shape `(values, ...)`.
     """
@@ -105,6 +106,7 @@ class PosteriorDraws(NamedTuple):
     deterministic: Arrays
     stats: Arrays
     likelihood: Arrays
+    prior: Arrays
     probabilities: Arrays
     supports: Arrays
 
@@ -158,7 +160,7 @@ def draw_posterior(
         compile: Whether gradients are traced and compiled.
         advance: Called now and then with the share of the work done since the last call.
     """
-    found = PosteriorDraws({}, {}, {}, {}, {}, {})
+    found = PosteriorDraws({}, {}, {}, {}, {}, {}, {})
     events = _deterministic_events(model, x)
     shape = (chains, draws, len(x))
     shared = None
@@ -183,12 +185,10 @@ def draw_posterior(
             _put(found.latents, shape, at, values)
             with pyro.plate("chains", chains, dim=-1 - log_joint.nesting):
                 trace = poutine.trace(poutine.condition(model, given)).get_trace(some)
-            likelihood = {
-                name: in_rows(site, site_log_prob(site)).double()
-                for name, site in observed_sites(trace).items()
-                if name not in values  # which are conditioned on
-            }
-            _put(found.likelihood, shape, at, likelihood)
+            # The latent sites, which are conditioned on, look like observed ones.
+            logs = {name: in_rows(site, site_log_prob(site)).double() for name, site in observed_sites(trace).items()}
+            _put(found.likelihood, shape, at, {name: value for name, value in logs.items() if name not in values})
+            _put(found.prior, shape, at, {name: logs[name] for name in values})
             _put(found.deterministic, shape, at, _deterministic(trace, events, (chains, len(some))))
             step = kernel.log_step.exp().expand(chains, -1)
             _put(

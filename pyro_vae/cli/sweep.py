@@ -10,7 +10,7 @@ import click
 from pyro_vae.cli.options import computing, grouped, hired, typed, working
 from pyro_vae.cli.train import settings_of_a_run
 from pyro_vae.errors import InputError, RunError
-from pyro_vae.run.settings import MARGINAL, Settings, read_toml, whole
+from pyro_vae.run.settings import MARGINAL, PARTS, Settings, read_toml, require_named, whole
 
 
 def _evaluation(marginal: tuple[str, ...], limit: str | None, cells: bool) -> dict[str, Any]:
@@ -67,6 +67,12 @@ def sweep(
     content = read_toml(file) if file else {}
     grid = content.pop("grid", {})
     of_file = content.pop("seeds", 1)
+    trust = given.pop("trust")
+    if file and not trust:
+        require_named(content, given, str(file))
+        for kind in PARTS:
+            for value in _values(grid, kind):
+                require_named({kind: value}, {}, str(file))
     for text in axes:
         key, equals, values = text.partition("=")
         if not (equals and key and all(values.split(","))):
@@ -96,3 +102,8 @@ def sweep(
         click.echo(picture)
     if trained.failures:
         raise RunError(f"{len(trained.failures)} runs failed ({'; '.join(trained.failures.values())})")
+
+
+def _values(grid: Any, kind: str) -> list[Any]:
+    values = grid.get(kind) if isinstance(grid, dict) else None
+    return values if isinstance(values, list) else []

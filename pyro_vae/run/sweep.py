@@ -178,15 +178,16 @@ class Sweep:
     def _finish(self, point: Point) -> Path:
         path, settings = self.out / point.name, point.settings
         samples = _samples_so_far(path)
+        # The user has named these files, and `_require_same` has held them against the folder's.
+        trust = ["--trust"] if any(parts.is_file(getattr(settings, kind)) for kind in PARTS) else []
         if samples < settings.samples:
             config = path.with_name(f"{path.name}.toml")
             folders.replace_file(config, lambda beside: beside.write_text(tomli_w.dumps(settings.table()), "utf-8"))
             mode = "--resume" if (path / "checkpoint.pt").exists() else "--overwrite"
-            self._run(path, "train", mode, "--config", str(config), "--out", str(path), "--no-figures")
+            self._run(path, "train", mode, "--config", str(config), "--out", str(path), "--no-figures", *trust)
             samples = _samples_so_far(path)
         known = {"samples": samples, "arguments": self.evaluation}
         if _known(path) != known:
-            trust = ["--trust"] if any(parts.is_file(getattr(settings, kind)) for kind in PARTS) else []
             said = self._run(path, "evaluate", str(path), "--json", *self.evaluation, *trust)
             text = json.dumps({**known, "result": json.loads(said)})
             folders.replace_file(_evaluation(path), lambda beside: beside.write_text(text, "utf-8"))

@@ -427,3 +427,19 @@ def test_a_users_bernoulli_that_validates_is_told_of_grey_values():
     with pytest.raises(InputError, match=r"Validating cannot be run on data of shape \(4, 3\): .* within the support"):
         to_arviz(Validating(), None, grey, **SMALL)
     assert to_arviz(Validating(), None, grey.round(), **SMALL)["posterior"]["z"].shape == (2, 30, 4, 2)
+
+
+def test_priors_are_exported_for_power_scaling(exported):
+    tree = exported.tree
+    z = tree["posterior"]["z"].values
+    # N(0, I) in two dimensions.
+    expected = -0.5 * (z**2).sum(-1) - math.log(2 * math.pi)
+    np.testing.assert_allclose(tree["log_prior"]["z"], expected, atol=1e-4)
+    assert tree["log_prior"]["z"].attrs["units"] == "nats"
+    # With the prior to the power a and the likelihood to the power b, the precision of a latent variable is a + b l, l
+    # being (1.5 / 0.6)^2 = 6.25 for one of them and (0.7 / 0.6)^2 = 1.36 for the other, and its mean is in proportion
+    # to b l / (a + b l). At a = b = 1, both powers move the mean by as much, and the likelihood's moves the variance by
+    # l times as much.
+    found = az.psense_summary(tree.sel(datapoint=0))
+    assert found["likelihood"].iloc[0] > found["prior"].iloc[0] > 0
+    assert found["likelihood"].iloc[1] >= found["prior"].iloc[1] > 0

@@ -123,3 +123,12 @@ def test_wrong_input_is_answered_before_anything_is_trained(cli, arguments, mess
     assert message in result.err
     assert result.err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_file_from_elsewhere_runs_no_python_code_that_was_not_named(cli, in_process, tmp_path):
+    (tmp_path / "mine.py").write_text("raise SystemExit('it runs')")
+    for lines in ("model = 'mine.py'\n[grid]\nlatent = [2]\n", "[grid]\nmodel = ['mine.py']\n"):
+        (tmp_path / "grid.toml").write_text(lines)
+        result = cli("sweep", "grid.toml")
+        assert result.status == 2
+        assert "grid.toml names a user's Python code, mine.py: read it, then give --trust" in result.err
