@@ -1,11 +1,12 @@
 """Pictures of a run: training curve, samples, reconstructions, manifold."""
 
-__all__ = ["all_of", "curve", "manifold", "reconstruct", "sample"]
+__all__ = ["all_of", "curve", "manifold", "reconstruct", "sample", "without_glyphs"]
 
 import logging
 import math
-from collections.abc import Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -168,5 +169,14 @@ def _save(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() != ".png" or not path.parent.is_dir():
         raise InputError(f"--out {path} is not possible: give the name of a .png file in a folder that exists")
-    replace_file(path, lambda beside: figure.savefig(beside, dpi=150, bbox_inches="tight", format="png"))
+    with without_glyphs():
+        replace_file(path, lambda beside: figure.savefig(beside, dpi=150, bbox_inches="tight", format="png"))
     return path
+
+
+@contextmanager
+def without_glyphs() -> Iterator[None]:
+    """Draws a box for what the font lacks, of the name of a file or a column, and says nothing of it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        yield
