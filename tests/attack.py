@@ -2,10 +2,10 @@
 
     python tests/attack.py --record docs/results/attacks.md
 
-takes about an hour on a busy core. It is no part of `make test`, which runs a hundred of them (`--take 100`). Each input
-gets a process of its own, forked from one that has imported everything, in a folder of its own. Such a process must end
+takes half an hour of a core. It is no part of `make test`, which runs a hundred of them (`--take 100`). Each input gets
+a process of its own, forked from one that has imported everything, in a folder of its own. Such a process must end
 within 30 seconds of work, stay within 1 GiB, end with 0, 1 or 2 and one line of why, run no code that the input brought
-along, and write nothing outside of its folder. The inputs are in `attack_inputs.py`; a new door joins its table `DOORS`.
+along, and write nothing outside of its folder. The inputs are in `attacks/`; a new door joins its table `DOORS`.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-import attack_inputs
-from attack_inputs import Attack, Bench
+import attacks
+from attacks.bench import Attack, Bench
 
 # Everything that a command may import, once.
 import pyro_vae.analysis.analyze
@@ -159,7 +159,7 @@ def attacked(attack: Attack, bench: Bench) -> Answer:
 
 
 def chosen(options: argparse.Namespace) -> Iterator[Attack]:
-    every = [attack for door in options.doors or attack_inputs.DOORS for attack in attack_inputs.made(door)]
+    every = [attack for door in options.doors or attacks.DOORS for attack in attacks.made(door)]
     if options.only:
         every = [attack for attack in every if options.only in f"{attack.what} {' '.join(attack.command)}"]
     if options.take and options.take < len(every):
@@ -169,7 +169,7 @@ def chosen(options: argparse.Namespace) -> Iterator[Attack]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("doors", nargs="*", help=f"of {', '.join(attack_inputs.DOORS)}; all of them if omitted")
+    parser.add_argument("doors", nargs="*", help=f"of {', '.join(attacks.DOORS)}; all of them if omitted")
     parser.add_argument("--only", help="inputs with this text in what they are")
     parser.add_argument("--take", type=int, help="so many of them, at random")
     parser.add_argument("--seed", type=int, default=0)
@@ -197,6 +197,8 @@ def main() -> None:
                     f"{answer.wrong or answer.status} | {attack.door}: {attack.what} | {attack.command} | {said}",
                     flush=True,
                 )
+            if (done := sum(row["inputs"] for row in rows.values())) % 100 == 0:
+                print(f"{done:,} inputs, {len(fallen)} fallen", file=sys.stderr, flush=True)
     total = sum(row["inputs"] for row in rows.values())
     print(f"{total} inputs, {len(fallen)} fallen")
     if options.record:
@@ -220,11 +222,11 @@ def report(rows: dict[str, Counter[str]], fallen: list[tuple[Attack, Answer]]) -
     return f"""# Attacked
 
 Inputs that nobody should send, to all commands and readers: files that were changed at random, files that promise more
-than they hold, hold code, are pipes, devices or links out of their folder, settings of all sizes, names that no terminal
-should see. *Answered* ended with status 0, *refused* with 2 and one line, *failed* with 1 and one line. *Fallen* is what
-must not be: a traceback, a hang of more than {SECONDS} seconds of work, growth beyond 1 GiB, code that was run, a file
-changed outside of the folder, a file left behind in `TMPDIR`, control characters on standard output, more than one line
-of why. *Seconds* and *MiB* are the most that one input took.
+than they hold, hold code, are pipes, devices or links out of their folder, settings of all sizes, names that no
+terminal should see. *Answered* ended with status 0, *refused* with 2 and one line, *failed* with 1 and one line.
+*Fallen* is what must not be: a traceback, a hang of more than {SECONDS} seconds of work, growth beyond 1 GiB, code
+that was run, a file changed outside of the folder, a file left behind in `TMPDIR`, control characters on standard
+output, more than one line of why. *Seconds* and *MiB* are the most that one input took.
 
 | door | inputs | answered | refused | failed | fallen | seconds | MiB |
 |---|---|---|---|---|---|---|---|

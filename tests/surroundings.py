@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from attack import Answer, forked
-from attack_inputs import OPENING, SHORT, TINY, Bench
+from attacks.bench import TINY, Bench
+from attacks.folders import OPENING, SHORT
 
 
 def closed(number: int) -> None:
@@ -29,7 +30,7 @@ def closed(number: int) -> None:
 def into(number: int, descriptor: int) -> None:
     os.dup2(descriptor, number)
     name = {1: "stdout", 2: "stderr"}[number]
-    setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))
+    setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def broken(number: int) -> None:

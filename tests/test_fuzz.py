@@ -3,7 +3,6 @@
 import hashlib
 import io
 import random
-import re
 import resource
 import struct
 import tomllib
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import tomli_w
 import torch
+from attacks.bench import mutated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
@@ -28,31 +28,6 @@ from pyro_vae.run.settings import Settings, read_toml, whole
 CPU = torch.device("cpu")
 
 # --- Files: valid ones, changed at random ----------------------------------------------------------------------------
-
-LARGE = (b"1000000000000", b"-1", b"1e400", b"nan", b"9" * 5000)
-
-
-def mutated(content, draw):
-    """A file with one to four changes: bits, cuts, doubled and foreign pieces, numbers."""
-    content = bytearray(content)
-    for _ in range(draw.randint(1, 4)):
-        at = draw.randrange(len(content) + 1)
-        end = min(len(content), at + draw.choice((1, 4, 8, 64)))
-        kind = draw.randrange(6)
-        if kind == 0 and at < len(content):
-            content[at] ^= 1 << draw.randrange(8)
-        elif kind == 1:
-            del content[at:]
-        elif kind == 2:
-            del content[at:end]
-        elif kind == 3:
-            content[at:at] = content[at:end] * draw.choice((1, 2, 50))
-        elif kind == 4:
-            content[at:end] = draw.randbytes(end - at)
-        elif numbers := list(re.finditer(rb"\d+", bytes(content))):
-            number = draw.choice(numbers)
-            content[slice(*number.span())] = draw.choice(LARGE)
-    return bytes(content)
 
 
 def _bytes_of(write):

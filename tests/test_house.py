@@ -281,7 +281,13 @@ def test_the_package_says_what_it_is():
     assert f"\nrepository-code: {project['urls']['Homepage']}\n" in citation
     assert (ROOT / "pyro_vae" / "py.typed").is_file()
     # What the code imports is said, and what comes with it is not relied upon.
-    names = {"pyro": "pyro-ppl", "tornado": "bokeh", "sklearn": "scikit-learn", "arviz_stats": "arviz", "xarray": "arviz"}
+    names = {
+        "pyro": "pyro-ppl",
+        "tornado": "bokeh",
+        "sklearn": "scikit-learn",
+        "arviz_stats": "arviz",
+        "xarray": "arviz",
+    }
     said = _names_of(project["dependencies"])
     # One wing is an extra as a whole: the command that opens it says what is missing.
     extra = said | _names_of(project["optional-dependencies"]["explore"])

@@ -1,10 +1,23 @@
 """Pictures of a run: each is a matplotlib figure, which a notebook shows, and which is saved where that is asked."""
 
-__all__ = ["all_of", "curve", "drawn", "interpolate", "latent", "manifold", "reconstruct", "sample", "save", "traverse"]
+__all__ = [
+    "all_of",
+    "curve",
+    "drawn",
+    "interpolate",
+    "latent",
+    "manifold",
+    "reconstruct",
+    "sample",
+    "save",
+    "traverse",
+    "without_glyphs",
+]
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -310,5 +323,14 @@ def save(figure: Figure, path: Place) -> Figure:
             f"--out {path} is not possible: give the name of a .png, .svg or .pdf file in a folder that exists"
         )
     kind = path.suffix.lower()[1:]
-    replace_file(path, lambda beside: figure.savefig(beside, dpi=150, bbox_inches="tight", format=kind))
+    with without_glyphs():
+        replace_file(path, lambda beside: figure.savefig(beside, dpi=150, bbox_inches="tight", format=kind))
     return figure
+
+
+@contextmanager
+def without_glyphs() -> Iterator[None]:
+    """Draws a box for what the font lacks, of the name of a file or a column, and says nothing of it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        yield

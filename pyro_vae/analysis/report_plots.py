@@ -20,6 +20,7 @@ from scipy.stats import kstwo
 from pyro_vae.analysis.analyze import Analysis
 from pyro_vae.analysis.curves import show_curve
 from pyro_vae.analysis.diagnostics import flat
+from pyro_vae.analysis.figures import without_glyphs
 from pyro_vae.analysis.summary import LEVEL
 
 # Every plot has this size in inches: on the page, they stand in one grid.
@@ -113,7 +114,8 @@ def _png(found: Any) -> bytes:
     figure.set_size_inches(*_SIZE)
     figure.set_layout_engine("constrained")
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
+    with without_glyphs():
+        figure.savefig(buffer, format="png", dpi=150)
     pyplot.close(figure)  # ArviZ's figures are pyplot's
     return buffer.getvalue()
 

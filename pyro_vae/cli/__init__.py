@@ -81,8 +81,9 @@ def _called(arguments: Sequence[str] | None) -> None:
         _fail(str(error), 1)
     except SystemExit as error:  # we have none of our own in there
         _fail(f"a part of the run ends the process: {reason(error)}", 2)
-    except OSError as error:  # no permission, a full disk
-        _fail(f"{error.filename or 'output'}: {error.strerror or error}", 2)
+    except OSError as error:  # no permission, a full disk, a working folder that is gone
+        nothing = "the working folder" if isinstance(error, FileNotFoundError) else "output"
+        _fail(f"{error.filename or nothing}: {error.strerror or error}", 2)
     except Interrupted as error:
         _fail("interrupted: go on by --resume", 128 + error.signal)
     except (KeyboardInterrupt, click.Abort):

@@ -88,3 +88,12 @@ def test_a_name_that_the_encoding_lacks_is_told(monkeypatch):
         print("名 \udcff")
     sys.stdout.flush()
     assert raw.getvalue() == b"\\u540d ?\n"
+
+
+def test_names_that_the_font_lacks_are_drawn_without_a_word(cli):
+    np.save("名前🦆\x01.npy", np.random.default_rng(0).integers(0, 255, (200, 4), dtype=np.uint8))
+    tiny = ("--hidden", "3", "--samples", "200", "--compile", "off")
+    result = cli("train", "--data", "名前🦆\x01.npy", *tiny, "--out", "run")
+    assert result.status == 0
+    assert "Glyph" not in result.err
+    assert result.out.count("figure run/") == 4

@@ -8,7 +8,10 @@ from pyro_vae.run.toml import parse_toml, read_toml_file
 
 
 def test_ordinary_tables_are_read(tmp_path):
-    text = 'a.b.c = 1\n"x.y.z" = "one.two"\n[data.levels]\n"a name. of words" = ["x", "y"]\n[[many]]\nn = -9223372036854775807\n'
+    text = (
+        'a.b.c = 1\n"x.y.z" = "one.two"\n[data.levels]\n"a name. of words" = ["x", "y"]\n'
+        "[[many]]\nn = -9223372036854775807\n"
+    )
     expected = {
         "a": {"b": {"c": 1}},
         "x.y.z": "one.two",

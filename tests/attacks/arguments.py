@@ -1,0 +1,103 @@
+"""What is typed on the command line, and code that is named there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from attacks.bench import TINY, Attack, Bench, by_turns, nothing, said_of
+from attacks.folders import with_run
+
+VALUES = (
+    "",
+    "-1",
+    "0",
+    "1e400",
+    "nan",
+    "9" * 10_000,
+    "1e9",
+    "0x" + "f" * 9999,
+    "\x1b[2J",
+    "\udcff",
+    "a\nb",
+    "名前",
+    "--",
+    "٣",
+    "1_0",
+)
+OPTIONS: dict[str, tuple[list[str], str]] = {
+    "evaluate": (["evaluate", "run"], "split particles marginal set limit seed compile device data-dir data"),
+    "analyze": (
+        ["analyze", "run", "--limit", "2", "--draws", "4", "--warmup", "1", "--quick"],
+        "limit chains draws warmup marginal seed",
+    ),
+    "sample": (["sample", "run"], "number out device"),
+    "reconstruct": (["reconstruct", "run"], "number out"),
+    "manifold": (["manifold", "run"], "grid out"),
+    "encode": (["encode", "run"], "out particles seed data"),
+    "impute": (["impute", "run"], "out particles draws seed data"),
+    "compare": (["compare", "run", "run", "--limit", "2"], "particles marginal limit"),
+    "train": (
+        ["train", *TINY, "--data", "x.npz"],
+        "out latent hidden batch step-size model prior guide inference elbo optimizer set config data test device "
+        "particles train-size seed kinds resize",
+    ),
+    "paper": (["paper", "figure2", "--data-dir", "none"], "panels algorithms samples jobs out seeds"),
+}
+
+
+def arguments(door: str) -> Iterator[Attack]:
+    """Arguments that nobody should type."""
+    for name, (command, options) in OPTIONS.items():
+        for option in (f"--{word}" for word in options.split()):
+            for value in by_turns(VALUES, 9):
+                if name == "paper" and option in ("--out", "--jobs", "--samples") and value not in VALUES[:5]:
+                    continue
+                if option in ("--particles", "--draws", "--warmup") and value == "1e9" and name != "train":
+                    continue  # refused by its bound, or hours of work that was asked for
+                yield Attack(
+                    door, f"{name} {option} {said_of(value)}", [*command, option, value], with_run(lambda run: None)
+                )
+    for value in VALUES:
+        for command in (
+            ["data", value],
+            [value],
+            ["evaluate", value],
+            ["train", "--" + value],
+            ["paper", value],
+            ["compare", value, value],
+        ):
+            yield Attack(door, f"{command[0][:20]!a} {said_of(value)}", command, nothing)
+
+
+CODE = {
+    "an endless recursion": "def f(): f()\nf()\n",
+    "an end": "import sys\nsys.exit(0)\n",
+    "an end by the system's hand": "raise SystemExit\n",
+    "a keyboard interrupt": "raise KeyboardInterrupt\n",
+    "a metaclass": "class M(type):\n    def __getattr__(c, n): return 1\nclass Own(metaclass=M): ...\n",
+    "an error that fails to speak": "class E(Exception):\n    def __str__(s): raise s\nraise E\n",
+    "an error of many lines": "raise ValueError('a\\n' * 10**5)\n",
+    "an error that moves the cursor": "raise ValueError('\\x1b[2J')\n",
+    "a warning": "import warnings\nwarnings.warn('one\\ntwo')\nraise ValueError\n",
+    "brackets": "(" * 10_000,
+    "a deep expression": "x = " + "-" * 10_000 + "1\n",
+    "NUL": "x = 1\0",
+    "another encoding": "# coding: utf-7\nx = 1\n",
+    "an unknown encoding": "# coding: none\nx = 1\n",
+    "no class": "x = 1\n",
+    "a module of its own name": "import m\nclass Own: ...\n",
+    "a million imports": "".join(f"import a{n}\n" for n in range(10_000)),
+    "its parent's neighbour": "from .. import x\n",
+}
+
+
+def code(door: str) -> Iterator[Attack]:
+    """Python files that the user names: they may do what they like, and fail in one line."""
+    for what, content in CODE.items():
+        for option in ("--model", "--guide", "--prior", "--inference", "--elbo"):
+            command = ["train", *TINY, "--data", "x.npz", "--out", "out", option, "m.py"]
+
+            def prepare(bench: Bench, work: Path, content: str = content) -> None:
+                bench.data("x.npz", work / "x.npz")
+                (work / "m.py").write_text(content, encoding="latin-1")
+
+            yield Attack(door, f"{option} of {what}", command, prepare)
