@@ -1,6 +1,7 @@
 """What a model makes of latent variables from the prior, from the guide, or given: means of p(x | z), and data."""
 
 __all__ = [
+    "analogies",
     "at",
     "by_site",
     "latent_names",
@@ -25,7 +26,8 @@ from torch import Tensor, nn
 from pyro_vae.enumerated import draw
 from pyro_vae.errors import InputError, told
 from pyro_vae.local import fit_gaussian
-from pyro_vae.sites import evaluation_mode, is_factor, isolated, sample_sites
+from pyro_vae.rows import generating
+from pyro_vae.sites import evaluation_mode, is_factor, isolated, latent_sites, sample_sites
 
 
 def _drawing(model: Callable[..., Any]) -> AbstractContextManager[None]:
@@ -151,13 +153,42 @@ def _latent(model: Callable[..., Any], size: int) -> dict[str, Any]:
 
 
 @torch.no_grad()
+def analogies(model: nn.Module, guide: nn.Module | None, x: Tensor, classes: int) -> Tensor:
+    """Returns means of p(x | z, label) with the z of a datapoint and each of the classes.
+
+    Discrete latent variables, such as a class that is not known, are what the label says of them.
+
+    Arguments:
+        model: A generative model that takes a label.
+        guide: The recognition model; None fits a Gaussian to the posterior of each datapoint.
+        x: The datapoints, with shape `(datapoints, features)`, or the rows of a data set.
+        classes: The number of classes.
+
+    Returns:
+        The means, with shape `(classes, datapoints, features)`.
+
+    Raises:
+        InputError: If the model takes no label.
+    """
+    with _drawing(model), isolated(), evaluation_mode(model, guide):
+        q = fit_gaussian(model, x) if guide is None else guide
+        sites = latent_sites(poutine.trace(q).get_trace(x))
+    kept = {name: site["value"] for name, site in sites.items() if not site["fn"].support.is_discrete}
+    images = []
+    for label in range(classes):
+        with generating(model, label):
+            images.append(at(model, kept))
+    return torch.stack(images)
+
+
+@torch.no_grad()
 def unit_square(model: Callable[..., Any], side: int) -> dict[str, Tensor]:
     """Maps a grid on the unit square through the prior's inverse CDF (Appendix A, Figure 4).
 
     The paper does not say where its grid ends; 0 and 1 lie at infinity, so these are midpoints of equal cells.
 
     Arguments:
-        model: A generative model with a single latent site of two dimensions.
+        model: A generative model with a single latent site of two dimensions, beside discrete ones.
         side: The number of grid points along each dimension.
 
     Returns:
@@ -166,7 +197,8 @@ def unit_square(model: Callable[..., Any], side: int) -> dict[str, Tensor]:
     Raises:
         InputError: If the model has other latent sites, or a prior without an inverse CDF.
     """
-    latent = _latent(model, 1)
+    found = _latent(model, side * side)
+    latent = {name: site for name, site in found.items() if not site["fn"].support.is_discrete}
     shapes = {name: tuple(site["fn"].event_shape) for name, site in latent.items()}
     if list(shapes.values()) != [(2,)]:
         raise InputError(
@@ -179,6 +211,11 @@ def unit_square(model: Callable[..., Any], side: int) -> dict[str, Tensor]:
     while isinstance(base, dist.Independent | dist.ExpandedDistribution):
         base = base.base_dist
     try:
+        medians = base.icdf(torch.full_like(points, 0.5))
+        if not torch.equal(medians, medians[:1].expand_as(medians)):  # it depends on another latent site, or a label
+            raise InputError(
+                f"a manifold needs one prior for all datapoints, and that of '{name}' varies: draw samples"
+            )
         return {name: base.icdf(points)}
     except NotImplementedError as error:
         raise InputError(

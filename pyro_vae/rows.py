@@ -5,9 +5,11 @@ What a part takes by name it gets, missing cells are masked out of the site `"x"
 the site still has its density, its draws and its mean in the data's own units.
 """
 
-__all__ = ["GuideOfRows", "Layout", "ModelOfRows", "asks_for", "observed", "required", "there"]
+__all__ = ["GuideOfRows", "Layout", "ModelOfRows", "asks_for", "generating", "observed", "required", "there"]
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,6 +193,33 @@ class ModelOfRows(_Rows):
         whole = cells if mask is None else torch.where(mask, cells, self.rows_fill)
         with _OwnUnits(whole, mask, self._asked["observed"], self):
             return self.part(self._scaled(whole), **named)
+
+
+@contextmanager
+def generating(model: nn.Module, label: int) -> Iterator[None]:
+    """Has a model generate datapoints of one class inside the block, with covariates of such, where it takes any.
+
+    Arguments:
+        model: The model, as a run has it.
+        label: The number of the class.
+
+    Raises:
+        InputError: If the model takes no label.
+    """
+    parts = [part for part in model.modules() if isinstance(part, ModelOfRows)]
+    parts = [part for part in parts if part._asked["label"] and part._layout.label and part.rows_examples is not None]
+    if not parts:
+        raise InputError("--label means nothing to a model that takes no label: leave it out")
+    before = [part.rows_examples for part in parts]
+    try:
+        for part in parts:
+            own = part.rows_examples[part.rows_examples[:, 0] == label]
+            part.rows_examples = own.clone() if len(own) else part.rows_examples.clone()
+            part.rows_examples[:, 0] = label
+        yield
+    finally:
+        for part, examples in zip(parts, before, strict=True):
+            part.rows_examples = examples
 
 
 class GuideOfRows(_Rows):

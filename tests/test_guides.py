@@ -11,7 +11,6 @@ from pyro_vae.checks import check_pair
 from pyro_vae.elbo import elbo
 from pyro_vae.guides.full_rank import FullRankGuide
 from pyro_vae.guides.gaussian import GaussianGuide
-from pyro_vae.models.bernoulli import BernoulliModel
 from pyro_vae.run import parts
 from pyro_vae.run.prepared import prepare
 from pyro_vae.run.settings import Settings
@@ -46,8 +45,13 @@ def test_takes_any_leading_dimensions(guide, pixels):
     torch.testing.assert_close(posterior.log_prob(z)[1], guide.posterior(x[1]).log_prob(z))
 
 
-def test_every_parameter_gets_a_gradient_from_a_finite_bound(guide, pixels):
-    model = BernoulliModel(12, 3, hidden=7)
+def partner(name):
+    """The model that a guide is for: the one of its name, where it has one."""
+    return name if name in parts.names("model") else "bernoulli"
+
+
+def test_every_parameter_gets_a_gradient_from_a_finite_bound(request, guide, pixels):
+    model = parts.find("model", partner(request.node.callspec.params["guide_class"]))(12, 3, hidden=7)
     check_pair(model, guide, pixels.first(5))
     # The log variance starts at zero weights: a gradient passes to the layer below it all the same, by the mean.
     with isolated():
@@ -92,7 +96,8 @@ def test_all_but_mcem_have_a_guide():
 @pytest.mark.parametrize("inference", GUIDED)
 def test_learns_with_every_algorithm_that_has_a_guide(request, guide_class, inference):
     name = request.node.callspec.params["guide_class"]
-    settings = Settings.of({"guide": name, "inference": inference, "hidden": 5, "optimizer": "adam", "train_size": 100})
+    own = {"model": partner(name), "guide": name, "inference": inference}
+    settings = Settings.of({**own, "hidden": 5, "optimizer": "adam", "train_size": 100})
     prepared = prepare(settings, torch.device("cpu"), Path("a new run"), {})
     guide = prepared.guide
     before = copy.deepcopy(dict(guide.named_parameters()))

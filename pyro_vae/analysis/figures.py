@@ -2,6 +2,7 @@
 
 __all__ = [
     "all_of",
+    "analogies",
     "curve",
     "drawn",
     "interpolate",
@@ -259,6 +260,33 @@ def interpolate(run: Run, start: int, end: int, path: Place = None, steps: int =
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.set_title(f"{_title(run)}\nmeans of p(x|z) between two test datapoints, z on a straight line")
+    return save(figure, path)
+
+
+def analogies(run: Run, number: int = 10, path: Place = None) -> Figure:
+    """Draws test datapoints above means of p(x | z, label), with z from the guide and each of the classes, row by row.
+
+    Arguments:
+        run: The run, of a model that takes a label.
+        number: The number of datapoints, the first ones of the test split.
+        path: Where to save it.
+
+    Returns:
+        The figure.
+
+    Raises:
+        InputError: If the model takes no label.
+    """
+    image_shape(run)
+    classes = run.dataset.classes
+    with seeded(run.settings.seed, run.dataset.test.device):
+        x = run.dataset.test.first(number)
+        images = generate.analogies(run.model, run.guide, x, len(classes))
+    figure, axes = _canvas(len(x), 1 + len(classes), run)
+    cells = x[:, : run.dataset.features]  # a row has a label beside them
+    height, _ = show(axes, [*cells, *images.flatten(0, 1)], run, len(x))
+    _named_rows(axes, ["data", *classes], height)
+    axes.set_title(f"{_title(run)}\ntest data, and means of p(x|z, label) with their z")
     return save(figure, path)
 
 

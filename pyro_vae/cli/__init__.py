@@ -40,6 +40,7 @@ for _command in (
     analyze.analyze,
     pictures.sample,
     pictures.reconstruct,
+    pictures.analogies,
     pictures.manifold,
     explore.explore,
     pictures.latent,

@@ -1,16 +1,20 @@
-"""Pictures of a trained model: `pyro-vae sample`, `reconstruct`, `manifold`, `latent`, `traverse`, `interpolate`."""
+"""Pictures of a trained model: `pyro-vae sample`, `reconstruct`, `analogies`, `manifold`, `latent`, `traverse`, ..."""
 
-__all__ = ["interpolate", "latent", "manifold", "reconstruct", "sample", "traverse"]
+__all__ = ["analogies", "interpolate", "latent", "manifold", "reconstruct", "sample", "traverse"]
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pyro_vae.cli.options import computing, opened, opening, options, splits
 from pyro_vae.errors import InputError
 from pyro_vae.run.settings import whole
+
+if TYPE_CHECKING:
+    from pyro_vae.run.run import Run
 
 _picture = options(
     click.argument("path", metavar="RUN"),
@@ -20,13 +24,17 @@ _picture = options(
     ),
 )
 _steps = click.option("--steps", default="11", show_default=True, help="images from one end to the other")
+_label = click.option("--label", metavar="CLASS", help="draw this class, of a model that takes a label")
 
 
 @click.command()
 @_picture
+@_label
 @click.option("--number", default="100", show_default=True, help="number of images or rows")
 @click.option("--z", "points", multiple=True, metavar="A,B,...", help="latent variables to take; may be repeated")
-def sample(path: str, opening: Mapping[str, Any], out: Path | None, number: str, points: tuple[str, ...]) -> None:
+def sample(
+    path: str, opening: Mapping[str, Any], out: Path | None, label: str | None, number: str, points: tuple[str, ...]
+) -> None:
     """Draw from the model, with z from the prior or given.
 
     Images (the paper's Figure 5); of a table its columns beside the data's; or the draws themselves, --out FILE.csv.
@@ -38,11 +46,12 @@ def sample(path: str, opening: Mapping[str, Any], out: Path | None, number: str,
 
     with computing():
         run = opened(path, opening)
-        if out is not None and out.suffix.lower() in TABLES:
-            made = write_table(figures.drawn(run, count, z), out)
-        else:
-            made = out or run.path / "samples.png"
-            figures.sample(run, count, made, z)
+        with _of_class(run, label):
+            if out is not None and out.suffix.lower() in TABLES:
+                made = write_table(figures.drawn(run, count, z), out)
+            else:
+                made = out or run.path / "samples.png"
+                figures.sample(run, count, made, z)
     click.echo(made)
 
 
@@ -59,11 +68,20 @@ def reconstruct(path: str, opening: Mapping[str, Any], out: Path | None, number:
 
 @click.command()
 @_picture
+@click.option("--number", default="10", show_default=True, help="number of datapoints")
+def analogies(path: str, opening: Mapping[str, Any], out: Path | None, number: str) -> None:
+    """Draw test datapoints as every class, of a model that takes a label: z stays, the label changes."""
+    _drawn("analogies", "analogies", path, opening, out, whole("number", number, most=10_000))
+
+
+@click.command()
+@_picture
+@_label
 @click.option("--grid", help="images along each side  [default: 20, 12 where they are of few pixels]")
-def manifold(path: str, opening: Mapping[str, Any], out: Path | None, grid: str | None) -> None:
+def manifold(path: str, opening: Mapping[str, Any], out: Path | None, label: str | None, grid: str | None) -> None:
     """Draw the manifold of a model with two latents (the paper's Figure 4)."""
     side = None if grid is None else whole("grid", grid, most=100)
-    _drawn("manifold", "manifold", path, opening, out, side)
+    _drawn("manifold", "manifold", path, opening, out, side, label=label)
 
 
 @click.command()
@@ -100,7 +118,14 @@ def interpolate(path: str, opening: Mapping[str, Any], out: Path | None, start: 
 
 
 def _drawn(
-    what: str, name: str, path: str, opening: Mapping[str, Any], out: Path | None, *given: Any, **named: Any
+    what: str,
+    name: str,
+    path: str,
+    opening: Mapping[str, Any],
+    out: Path | None,
+    *given: Any,
+    label: str | None = None,
+    **named: Any,
 ) -> None:
     """Draws what `figures` calls so into the run folder, or where it is asked for, and says where it is."""
     from pyro_vae.analysis import figures
@@ -108,8 +133,19 @@ def _drawn(
     with computing():
         run = opened(path, opening)
         made = out or run.path / f"{name}.png"
-        getattr(figures, what)(run, *given, path=made, **named)
+        with _of_class(run, label):
+            getattr(figures, what)(run, *given, path=made, **named)
     click.echo(made)
+
+
+def _of_class(run: "Run", label: str | None) -> AbstractContextManager[None]:
+    """Has a run's model generate the class that is asked for, by its name or number."""
+    if label is None:
+        return nullcontext()
+    from pyro_vae.data.labels import class_number
+    from pyro_vae.rows import generating
+
+    return generating(run.model, class_number(label, run.dataset.classes))
 
 
 def _numbers(name: str, text: str, kind: type[Any]) -> list[Any]:

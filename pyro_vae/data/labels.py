@@ -1,6 +1,6 @@
 """Labels, whose classes are numbered, and covariates, which become columns of numbers."""
 
-__all__ = ["covariate_columns", "numbered"]
+__all__ = ["class_number", "covariate_columns", "numbered"]
 
 from collections.abc import Mapping, Sequence
 
@@ -52,6 +52,22 @@ def numbered(
         codes = np.array([*(number.get(each, -1) for each in names), -1])[codes]
     cuts = np.cumsum([len(part) for part in parts])[:-1]
     return classes or names, np.split(codes.astype(np.int64), cuts)
+
+
+def class_number(name: str, classes: Sequence[str]) -> int:
+    """Returns the number of a class that is given by its name or, where no class has that name, by its number.
+
+    Raises:
+        InputError: If there is no such class.
+    """
+    if name in classes:
+        return classes.index(name)
+    if name.isdecimal() and int(name) < len(classes):
+        return int(name)
+    listed = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
+    raise InputError(
+        f"--label {name} is no class of the data: " + (f"choose from {listed}" if listed else "it has none")
+    )
 
 
 def covariate_columns(

@@ -1,5 +1,6 @@
 """Pictures of a trained model, asked for as a user would."""
 
+import numpy as np
 import pytest
 from matplotlib.image import imread
 
@@ -33,6 +34,7 @@ def test_a_picture_lies_in_the_run_or_where_it_is_asked_for(cli, run, tmp_path, 
     assert (imread(tmp_path / "elsewhere.png") == imread(run.path / picture)).all()
     result = cli(name, run.path, "--out", "picture.jpg", *options)
     assert (result.status, result.err.count("\n")) == (2, 1)
+<<<<<<< HEAD
     assert "--out picture.jpg is not possible: give the name of a .png, .svg or .pdf file" in result.err
 
 
@@ -60,3 +62,46 @@ def test_a_picture_may_be_drawn_by_lines(cli, run, tmp_path):
     for name, start in (("a.svg", b"<?xml"), ("a.pdf", b"%PDF")):
         assert cli("latent", run.path, "--out", tmp_path / name).status == 0
         assert (tmp_path / name).read_bytes().startswith(start)
+=======
+    assert "--out picture.jpg is not possible: give the name of a .png file" in result.err
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    own = {"model": "conditional", "guide": "conditional", "optimizer": "adam"}
+    return train(tmp_path_factory.mktemp("pictures") / "conditional", samples=2000, hidden=20, progress=False, **own)
+
+
+def test_a_class_is_drawn_where_the_model_takes_a_label(cli, conditional, run, tmp_path):
+    for name, *options in (("sample", "--number", "7"), ("manifold", "--grid", "4")):
+        pictures = []
+        for label in ("3", "4"):
+            out = tmp_path / f"{name}-{label}.png"
+            result = cli(name, conditional.path, *options, "--label", label, "--out", out)
+            assert (result.status, result.out) == (0, f"{out}\n")
+            pictures.append(imread(out))
+        assert pictures[0].shape != pictures[1].shape or (pictures[0] != pictures[1]).any()
+        for path, label, said in (
+            (conditional.path, "cat", "--label cat is no class of the data: choose from 0, 1"),
+            (run.path, "3", "--label means nothing to a model that takes no label: leave it out"),
+        ):
+            result = cli(name, path, "--label", label)
+            assert (result.status, result.err.count("\n")) == (2, 1)
+            assert said in result.err
+    assert cli("sample", conditional.path, "--label", "3", "--number", "4", "--out", tmp_path / "x.csv").status == 0
+
+
+def test_analogies_are_drawn_where_the_model_takes_a_label(cli, conditional, run):
+    result = cli("analogies", conditional.path, "--number", "3")
+    assert (result.status, result.out) == (0, f"{conditional.path / 'analogies.png'}\n")
+    result = cli("analogies", run.path)
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "takes no label" in result.err
+
+
+def test_data_without_labels_train_no_conditional_model(cli, tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((50, 4)))
+    result = cli("train", "--data", tmp_path / "x.npy", "--model", "conditional", "--out", tmp_path / "run")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "model conditional needs labels, and the data have none: name their column or array by --label" in result.err
+>>>>>>> 4e71fd4 (Add a conditional model, and draw the class that is asked for)
