@@ -70,7 +70,7 @@ def test_the_ends_of_the_grey_scale_have_finite_values_and_gradients(model, x):
     assert score.isfinite()
     score.backward()
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    assert len(gradients) >= len([*model.decoder.parameters()])  # those of a prior have none
+    assert len(gradients) > 1  # those of a prior have none
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 

@@ -34,7 +34,6 @@ def test_a_picture_lies_in_the_run_or_where_it_is_asked_for(cli, run, tmp_path, 
     assert (imread(tmp_path / "elsewhere.png") == imread(run.path / picture)).all()
     result = cli(name, run.path, "--out", "picture.jpg", *options)
     assert (result.status, result.err.count("\n")) == (2, 1)
-<<<<<<< HEAD
     assert "--out picture.jpg is not possible: give the name of a .png, .svg or .pdf file" in result.err
 
 
@@ -62,8 +61,6 @@ def test_a_picture_may_be_drawn_by_lines(cli, run, tmp_path):
     for name, start in (("a.svg", b"<?xml"), ("a.pdf", b"%PDF")):
         assert cli("latent", run.path, "--out", tmp_path / name).status == 0
         assert (tmp_path / name).read_bytes().startswith(start)
-=======
-    assert "--out picture.jpg is not possible: give the name of a .png file" in result.err
 
 
 @pytest.fixture(scope="module")
@@ -104,4 +101,3 @@ def test_data_without_labels_train_no_conditional_model(cli, tmp_path):
     result = cli("train", "--data", tmp_path / "x.npy", "--model", "conditional", "--out", tmp_path / "run")
     assert (result.status, result.err.count("\n")) == (2, 1)
     assert "model conditional needs labels, and the data have none: name their column or array by --label" in result.err
->>>>>>> 4e71fd4 (Add a conditional model, and draw the class that is asked for)
