@@ -153,8 +153,11 @@ def _check_sites(model: nn.Module, guide: nn.Module | None, p_trace: Trace, q_tr
     for part, trace in ((guide, q_trace), (model, p_trace)):
         for name, site in sample_sites(trace).items():
             frames = site["cond_indep_stack"]
-            if not any(f.dim == -1 and (f.name == "data" or f.size == len(x)) for f in frames):
+            of_data = [f for f in frames if f.name == "data" or f.size == len(x)]
+            if not of_data:
                 raise InputError(_outside(part, name))
+            if all(f.dim != -1 for f in of_data if f.vectorized):
+                raise InputError(f"site '{name}' of {name_of(part)} {IN_PLATE}: its plate has another dimension")
     for name in q:
         a, b = q[name]["fn"].event_shape, p[name]["fn"].event_shape
         if a != b:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from pyro_vae.errors import InputError
 from pyro_vae.programs import signature
 from pyro_vae.rescaled import Rescaled
+from pyro_vae.wrapped import Wrapped
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,8 @@ class _OwnUnits(Messenger):
                 msg["value"] = self.x
 
 
-class _Rows(nn.Module):
-    """A part that is called with rows. Its state has the names of the part's own, and what it lacks the part has."""
+class _Rows(Wrapped):
+    """A part that is called with rows."""
 
     # Each may be None; a buffer's type does not say when. The part may have names like `loc` of its own.
     rows_loc: Any
@@ -125,19 +126,11 @@ class _Rows(nn.Module):
     rows_examples: Any
 
     def __init__(self, part: nn.Module, layout: Layout) -> None:
-        super().__init__()
-        self.part, self._layout = part, layout
+        super().__init__(part)
+        self._layout = layout
         self._asked = {name: asks_for(part, name) for name in ("label", "covariates", "observed")}
         for name in ("loc", "scale", "fill", "examples"):
             self.register_buffer(f"rows_{name}", getattr(layout, name), persistent=False)
-        self.register_state_dict_post_hook(_without_prefix)
-        self.register_load_state_dict_pre_hook(_with_prefix)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self._modules["part"], name)
 
     def _taken(self, rows: Tensor) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
         """The cells of rows, which of them are there, None where all are, and what the part takes by name."""
@@ -235,13 +228,3 @@ class GuideOfRows(_Rows):
         cells, mask, named = self._taken(x)
         scaled = self._scaled(cells)
         return self.part(scaled if mask is None else torch.where(mask, scaled, 0.0), **named)
-
-
-def _without_prefix(module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
-    for name in [name for name in state if name.startswith(f"{prefix}part.")]:
-        state[prefix + name.removeprefix(f"{prefix}part.")] = state.pop(name)
-
-
-def _with_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *others: Any) -> None:
-    for name in [name for name in state if name.startswith(prefix)]:
-        state[f"{prefix}part.{name.removeprefix(prefix)}"] = state.pop(name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from pyro_vae.errors import InputError, reason
+from pyro_vae.wrapped import Wrapped
 
 IN_PLATE = "must be sampled inside pyro.plate('data', n, dim=-1), with its other dimensions made events by .to_event(1)"
 # What torch, Python and Pyro say of mistakes that are often made, and what mends them.
@@ -58,6 +59,8 @@ def has_pyro_samples(part: nn.Module | None) -> bool:
 
 def name_of(part: nn.Module | None) -> str:
     """The class of a part with its file, as `FILE.py:CLASS`."""
+    while isinstance(part, Wrapped):
+        part = part.part
     kind = type(part)
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     return f"{Path(file).name}:{kind.__name__}" if file else kind.__name__

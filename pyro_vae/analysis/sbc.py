@@ -67,7 +67,9 @@ def simulate(
         else:
             guide = None
             log_joint = LogJoint(poutine.condition(model, data), x)
-        truth = log_joint.unconstrained({name: site["value"] for name, site in sites.items()})
+        truth = log_joint.unconstrained(
+            {n: place.by_datapoint(sites[n]["value"], 1, len(x)).squeeze(0) for n, place in log_joint.places.items()}
+        )
         found = {} if guide is None else {"guide": log_joint.start(_DRAWS, guide)}
         kernel, loc, scale = whitened(log_joint, guide, _DRAWS)
         warmup = transitions * 2 // 3

@@ -81,7 +81,9 @@ def settings_options(*names: str) -> list[Decorator]:
         default = "" if entry.default is None else f"  [default: {entry.default}]"
         metavar = "|".join(entry.metadata["choices"]) or name.upper()
         flag = "--" + name.replace("_", "-")
-        found.append(click.option(flag, name, metavar=metavar, help=entry.metadata["help"] + default))
+        # What is true or false may be given alone, and is true then.
+        alone: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if entry.default is False else {}
+        found.append(click.option(flag, name, metavar=metavar, help=entry.metadata["help"] + default, **alone))
     return found
 
 

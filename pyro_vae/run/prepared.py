@@ -19,6 +19,7 @@ from pyro_vae.data.dataset import Dataset, in_memory
 from pyro_vae.data.loading import load_data
 from pyro_vae.data.schema import without_data
 from pyro_vae.errors import InputError
+from pyro_vae.plates import look
 from pyro_vae.programs import Program, bind, create
 from pyro_vae.run import parts
 from pyro_vae.run.arguments import parameters
@@ -28,6 +29,7 @@ from pyro_vae.run.settings import OF_DATA, Settings, usual_step
 from pyro_vae.run.sizes import require_step
 from pyro_vae.run.trust import located
 from pyro_vae.traced import worth_compiling
+from pyro_vae.wrapped import SumsOut
 
 
 class Parts(NamedTuple):
@@ -95,6 +97,8 @@ class Prepared(NamedTuple):
             InputError: If it does not take what it is given, or model and guide do not fit it.
         """
         settings, part, data = self.settings, self.parts.inference, self.dataset.train
+        if settings.enumerate and not any(look(each, data.first(2)).marked for each in self.modules.values()):
+            raise InputError("--enumerate finds no discrete latent variable that could be summed out: leave it out")
         shared = _taken(settings, part, "batch", "step_size", "optimizer", "kl", "particles")
         if ranks.count() > 1 and not getattr(part, "runs_on_ranks", False):
             raise InputError(f"--inference {settings.inference} runs in one process: start it without torchrun")
@@ -147,6 +151,8 @@ def prepare(
     built = _pair(settings, found, dataset, device)
     model, guide, dataset = adapted(built["model"], built.get("guide"), dataset)
     bind(model, guide, _some_rows(dataset, settings.batch))
+    if settings.enumerate:
+        model, guide = SumsOut(model), None if guide is None else SumsOut(guide)
     if hasattr(found.inference, "wraps_model"):
         model = found.inference.wraps_model(model).to(device)
     return Prepared(settings, found, dataset, model, guide)

@@ -104,6 +104,7 @@ class Settings:
     train_size: int | None = _setting(None, "use the first N training datapoints only")
     kl: str = _setting("sampled", "the paper's estimator A (sampled) or B (analytic)", KL)
     particles: int = _setting(1, "draws of z per datapoint in the objective")
+    enumerate: bool = _setting(False, "sum out all discrete latent variables, not only those that are marked to be")
     optimizer: str = _setting("adagrad", "adagrad with the paper's warm-up, or a name from torch.optim or pyro.optim")
     binarize: str = _setting("none", "how pixels are made binary", BINARIZE)
     divisor: int = _setting(256, "what bytes are divided by, 256 or 255; 1 makes counts of them")
@@ -138,9 +139,10 @@ class Settings:
             raise InputError(f"--divisor {self.divisor} is not possible: choose from 1, 255, 256")
         if not 0 < _real(self.test_share) < 1:
             raise InputError(f"--test-share {self.test_share} is not possible: give a share between 0 and 1")
-        if (stratify := _TRUTH.get(str(self.stratify).lower())) is None:
-            raise InputError(f"--stratify {self.stratify} is not possible: choose from true, false")
-        object.__setattr__(self, "stratify", stratify)
+        for name in ("stratify", "enumerate"):
+            if (truth := _TRUTH.get(str(getattr(self, name)).lower())) is None:
+                raise InputError(f"--{name} {getattr(self, name)} is not possible: choose from true, false")
+            object.__setattr__(self, name, truth)
         if self.channels not in (None, *CHANNELS):
             raise InputError(f"--channels {self.channels} is unknown: choose from {', '.join(CHANNELS)}")
         if not 0 < _real(self.step_size) < math.inf:
