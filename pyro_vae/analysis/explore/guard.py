@@ -1,6 +1,6 @@
 """Who may come in to the explorer, and what a page may change there."""
 
-__all__ = ["Behind", "Rooms"]
+__all__ = ["MAY_CHANGE", "Behind", "guard"]
 
 from collections.abc import Callable, Mapping
 from hmac import compare_digest
@@ -24,40 +24,36 @@ MAY_CHANGE: Mapping[tuple[str, str], Callable[[Any], bool]] = {
 }
 
 
-class _Document(Document):
-    """A document of which a page can move its hand and choose the colours.
+def guard(document: Document) -> None:
+    """Lets a page move the hand and choose the colours of its document, and nothing else.
 
-    Bokeh lets a page change everything, put any of Bokeh's models into its document, and so have files read.
+    Bokeh lets a page change everything and put any of Bokeh's models into its document, some of which read files. What
+    is not allowed is left out: among it is what a page says of the sizes of its figures.
     """
+    apply = document.apply_json_patch
 
-    def apply_json_patch(self, patch_json: Any, *, setter: Any = None) -> None:
-        """Applies what a page may change, and leaves out the rest, such as the sizes of its figures."""
-        content = getattr(patch_json, "content", patch_json)
-        events = content.get("events") if isinstance(content, dict) else None
-        kept = [event for event in events if self._may(event)] if isinstance(events, list) else []
-        if kept:
-            super().apply_json_patch({"events": kept}, setter=setter)
-
-    def replace_with_json(self, json: Any) -> None:
-        """Refuses: a page puts no document in the place of ours."""
-        raise ValueError("a page cannot replace the explorer's document")
-
-    def _may(self, event: Any) -> bool:
-        if not isinstance(event, dict) or event.get("kind") != "ModelChanged" or not isinstance(event["model"], dict):
+    def may(event: Any) -> bool:
+        if (
+            not isinstance(event, dict)
+            or event.get("kind") != "ModelChanged"
+            or not isinstance(event.get("model"), dict)
+        ):
             return False
-        model = self.get_model_by_id(str(event["model"].get("id")))
+        model = document.get_model_by_id(str(event["model"].get("id")))
         allowed = MAY_CHANGE.get((str(getattr(model, "name", None)), str(event.get("attr"))))
         return allowed is not None and allowed(event.get("new"))
 
+    def apply_allowed(patch_json: Any, *, setter: Any = None) -> None:
+        content = getattr(patch_json, "content", patch_json)
+        events = content.get("events") if isinstance(content, dict) else None
+        kept = [event for event in events if may(event)] if isinstance(events, list) else []
+        if kept:
+            apply({"events": kept}, setter=setter)
 
-class Rooms(Application):
-    """Bokeh's application, each page of which has a guarded document."""
+    def refuse(json: Any) -> None:
+        raise ValueError("a page cannot replace the explorer's document")
 
-    def create_document(self) -> Document:
-        """Makes the document of a new page."""
-        document = _Document()
-        self.initialize_document(document)
-        return document
+    document.apply_json_patch, document.replace_with_json = apply_allowed, refuse
 
 
 class Behind(BokehTornado):

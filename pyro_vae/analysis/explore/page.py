@@ -54,10 +54,10 @@ class Page:
         self.hand = Hand(name="hand")
         places = explorer.places().astype(np.float32)
         points = {"x": places[:, 0], "y": places[:, 1], "c": np.full(len(places), np.nan, np.float32)}
-        self.sources = {name: ColumnDataSource(dict(_EMPTY)) for name in ("cloud", "ellipse", "near")}
+        self.sources = {name: ColumnDataSource(dict(_EMPTY), name=name) for name in ("cloud", "ellipse", "near")}
         self.sources |= {name: ColumnDataSource(dict(_EMPTY), syncable=False) for name in ("path", "marker")}
         self.sources["points"] = ColumnDataSource(points)
-        self.shown = ColumnDataSource(explorer.picture.at(explorer.start), syncable=False)
+        self.shown = ColumnDataSource(explorer.picture.at(explorer.start), name="shown", syncable=False)
         self.datapoint = ColumnDataSource({"name": [], "place": []})
         images = isinstance(explorer.picture, Images) and not self.alone
         self.strips = {

@@ -2,23 +2,27 @@
 
 __all__ = ["serve"]
 
+import asyncio
 import errno
+import logging
 import os
 import secrets
 import tempfile
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
+from socket import create_server, socket
 
+from bokeh.application import Application
 from bokeh.application.handlers.function import FunctionHandler
 from bokeh.document import Document
-from bokeh.server.server import BaseServer, bind_sockets
+from bokeh.server.server import BaseServer
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
 from pyro_vae.analysis.explore.answers import Answers
 from pyro_vae.analysis.explore.explorer import Explorer
-from pyro_vae.analysis.explore.guard import Behind, Rooms
+from pyro_vae.analysis.explore.guard import Behind, guard
 from pyro_vae.analysis.explore.page import Page
 from pyro_vae.errors import InputError
 
@@ -40,19 +44,28 @@ def serve(explorer: Explorer, port: int = 0, *, started: Callable[[str], None], 
         InputError: If the port cannot be had.
     """
     try:
-        sockets, port = bind_sockets(_ADDRESS, port)
+        listening = create_server((_ADDRESS, port))
     except OSError as error:
         why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
         raise InputError(f"--port {port} {why}: give another, or leave it out") from error
-    token = secrets.token_urlsafe(32)
-    loop = IOLoop.current()
+    for name in ("bokeh.server", "tornado"):  # they warn of each page that is closed
+        logging.getLogger(name).setLevel(logging.ERROR)
+    asyncio.run(_served(explorer, listening, f"/{secrets.token_urlsafe(32)}/", started, browser))
+
+
+async def _served(
+    explorer: Explorer, listening: socket, path: str, started: Callable[[str], None], browser: bool
+) -> None:
+    port, ended = listening.getsockname()[1], asyncio.Event()
 
     def fill(document: Document) -> None:
         page = Page(explorer)
         page.fill(document)
-        Answers(page, document, loop.stop)
+        Answers(page, document, ended.set)
+        guard(document)
 
-    application = Behind(Rooms(FunctionHandler(fill)), token, {f"{name}:{port}" for name in (_ADDRESS, "localhost")})
+    hosts = {f"{name}:{port}" for name in (_ADDRESS, "localhost")}
+    application = Behind(Application(FunctionHandler(fill)), path.strip("/"), hosts)
     http = HTTPServer(
         application,
         max_header_size=_HEAD,
@@ -60,16 +73,18 @@ def serve(explorer: Explorer, port: int = 0, *, started: Callable[[str], None], 
         body_timeout=_SECONDS,
         idle_connection_timeout=_SECONDS,
     )
-    http.add_sockets(sockets)
-    server = BaseServer(loop, application, http)
+    listening.setblocking(False)
+    http.add_socket(listening)
+    server = BaseServer(IOLoop.current(), application, http)
     server.start()
-    address = f"http://{_ADDRESS}:{port}/{token}/"
-    started(address)
+    address = f"http://{_ADDRESS}:{port}{path}"
     door = _door(address) if browser else None
     try:
-        loop.start()
+        started(address)
+        await ended.wait()
     finally:
-        server.stop()
+        await http.close_all_connections()
+        await server.stop_async()
         if door is not None:
             door.unlink(missing_ok=True)
 

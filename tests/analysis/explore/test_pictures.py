@@ -45,8 +45,8 @@ def test_bars_lie_between_the_ends_of_the_data(linear):
     low, high = data.min(0), data.max(0)
     mean = (torch.tensor(z).float() @ linear.model.weight.T + linear.model.bias).detach().numpy()
     np.testing.assert_allclose(found["mean"], (mean - low) / (high - low), atol=1e-5)
-    # The interval of N(mean, 0.6^2) is +- 1.645 * 0.6; a quantile of 200 draws at 0.05, with density 0.103 / 0.6, has the
-    # standard error sqrt(0.05 * 0.95 / 200) * 0.6 / 0.103 = 0.09.
+    # The interval of N(mean, 0.6^2) is +- 1.645 * 0.6; a quantile of 200 draws at 0.05, with density 0.103 / 0.6
+    # there, has the standard error sqrt(0.05 * 0.95 / 200) * 0.6 / 0.103 = 0.09.
     np.testing.assert_allclose(np.array(found["high"]) * (high - low) + low, mean + 0.987, atol=0.45)
     np.testing.assert_allclose(np.array(found["low"]) * (high - low) + low, mean - 0.987, atol=0.45)
     np.testing.assert_allclose(bars.places(linear.dataset.train.first(1)[0]), (data[0] - low) / (high - low), atol=1e-6)
