@@ -10,15 +10,12 @@ import numpy as np
 
 from pyro_vae.data import mapped
 from pyro_vae.data.source import Array, Part, Source, refusing
-from pyro_vae.data.tables import beside_array, cells_of, frame_source, pyarrow_parquet
+from pyro_vae.data.tables import beside_array, cells_of, frame_source, pyarrow_parquet, require_filled
 from pyro_vae.errors import InputError
 from pyro_vae.files import open_regular, require_regular
-from pyro_vae.memory import said
 
 # Cells that are looked at at once.
 _CELLS = 2**22
-# What packing makes of a byte at most, where the values are data and not one of them over and over.
-_PACKED = 1000
 
 
 def is_large(path: Path) -> bool:
@@ -29,12 +26,6 @@ def is_large(path: Path) -> bool:
     except Exception:  # its reader has the words for it
         return False
     return found.num_rows * found.num_columns * np.dtype(np.float32).itemsize > mapped.LARGE
-
-
-def _require_filled(found: Any, size: int) -> None:
-    """Refuses a file that is next to nothing and promises hours of work: a column of one value takes a few bytes."""
-    if found.num_rows * found.num_columns * np.dtype(np.float32).itemsize > _PACKED * size:
-        raise ValueError(f"it promises {found.num_rows:,} rows of {found.num_columns:,} columns in {said(size)}")
 
 
 class RowGroups:
@@ -97,7 +88,7 @@ def row_group_source(
     with refusing(f"{where} cannot be read as a table"):
         require_regular(path)
         file = pyarrow_parquet(path).ParquetFile(path, memory_map=True)
-        _require_filled(file.metadata, path.stat().st_size)
+        require_filled(file.metadata, path.stat().st_size)
         names = [str(name) for name in file.schema_arrow.empty_table().to_pandas().columns]
         cells = cells_of(names, where, columns, drop, beside, categories)
         numbered = dict(levels)

@@ -1,6 +1,6 @@
 """Tables with named columns: `.csv`, `.tsv`, `.parquet` and DataFrames."""
 
-__all__ = ["SUFFIXES", "beside_array", "cells_of", "frame_source", "pyarrow_parquet", "table_source"]
+__all__ = ["SUFFIXES", "beside_array", "cells_of", "frame_source", "pyarrow_parquet", "require_filled", "table_source"]
 
 import csv
 import difflib
@@ -16,11 +16,13 @@ import pandas as pd
 from pyro_vae.data.source import Array, Part, Source, as_numbers, checksum, refusing
 from pyro_vae.errors import InputError
 from pyro_vae.files import open_regular, require_regular
-from pyro_vae.memory import require_room
+from pyro_vae.memory import require_room, said
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 # What a byte of text takes when it is read, and a cell of a column.
 _HELD, _CELL = 8, 16
+# What packing makes of a byte at most, where values are data; and how much may be packed better.
+_PACKED, _SMALL = 500, 2**27
 
 
 def table_source(path: Path, test: Path | None = None, **chosen: Any) -> Source:
@@ -52,7 +54,7 @@ def _read(path: Path) -> tuple[Any, str]:
         if path.suffix.lower() == ".parquet":
             with open_regular(path) as content:
                 file = pyarrow_parquet(path).ParquetFile(content)
-                # A column of one value in all rows takes a few bytes.
+                require_filled(file.metadata, path.stat().st_size)
                 require_room(_CELL * file.metadata.num_rows * file.metadata.num_columns, "it unpacks to")
                 return file.read().to_pandas().reset_index(drop=True), found
         return _text(path, "\t" if path.suffix.lower() == ".tsv" else ","), found
@@ -69,6 +71,21 @@ def pyarrow_parquet(path: Path) -> Any:
     except ImportError as error:
         raise InputError(f"--data {path} needs pyarrow: pip install pyarrow, or save the table as .csv") from error
     return parquet
+
+
+def require_filled(found: Any, size: int) -> None:
+    """Refuses a parquet file that is next to nothing and promises hours of work: one value over and over takes no room.
+
+    Arguments:
+        found: Its metadata.
+        size: Its size in bytes.
+
+    Raises:
+        ValueError: If it is so.
+    """
+    promised = found.num_rows * found.num_columns * np.dtype(np.float32).itemsize
+    if promised > max(_PACKED * size, _SMALL):
+        raise ValueError(f"it promises {found.num_rows:,} rows of {found.num_columns:,} columns in {said(size)}")
 
 
 def _text(path: Path, separator: str) -> Any:

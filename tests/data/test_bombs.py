@@ -95,10 +95,12 @@ def test_every_reader_refuses_what_is_no_file(tmp_path, suffix, kind):
 
 def test_a_parquet_of_next_to_nothing_is_no_large_table(tmp_path, monkeypatch):
     pytest.importorskip("pyarrow")
-    monkeypatch.setattr("pyro_vae.data.mapped.LARGE", 2**20)
+    monkeypatch.setattr("pyro_vae.data.tables._SMALL", 2**20)
     parquet(tmp_path / "x.parquet")
-    with pytest.raises(InputError, match=r"it promises 1,000,000 rows of 8 columns in \d+(\.\d+)? [kM]B"):
-        load_data(str(tmp_path / "x.parquet"))
+    for large in (2**31, 2**20):  # read at once, and by row groups
+        monkeypatch.setattr("pyro_vae.data.mapped.LARGE", large)
+        with pytest.raises(InputError, match=r"it promises 1,000,000 rows of 8 columns in \d+(\.\d+)? [kM]B"):
+            load_data(str(tmp_path / "x.parquet"))
 
 
 def test_a_usps_of_zeros_without_end_is_refused(tmp_path):
