@@ -8,6 +8,8 @@ let shown = start            // the point whose picture is seen: the pointer's, 
 let serial = 0, waiting = null, since = -Infinity, setting = false, quiet = null
 const ends = [null, null]    // A and B
 
+const flat = grid?.pixels && Uint32Array.from(grid.pixels) // Bokeh's arrays have shapes, and no parts
+
 const on = (z) => basis.map((row) => row.reduce((sum, v, j) => sum + v * (z[j] - center[j]), 0))
 const inside = (z) => z.map((v, j) => Math.min(Math.max(v, least[j] ?? -Infinity), most[j] ?? Infinity))
 
@@ -36,7 +38,7 @@ function look(z) {
       picture.data = grid.bars[place]
     } else {
       const [image] = picture.data.image
-      image.set(grid.pixels.subarray(place * image.length, (place + 1) * image.length))
+      image.set(flat.subarray(place * image.length, (place + 1) * image.length))
       picture.change.emit()
     }
   } else {

@@ -197,9 +197,11 @@ class Page:
         data = f"{count:,} datapoints ({self.explorer.split})" if count else "the data are not here"
         names = [Path(name).stem for name in (s.data, s.model, s.inference)]
         told = f"{names[0]}: {names[1]} model, {names[2]}, {self.explorer.space.size} latents{weights}; {data}"
+        side = 0 if self.grid is None else self.grid["side"]
         use = (
-            "Move the pointer over the plane to see what the model makes of each place."
-            if self.alone
+            f"Move the pointer over the plane: the picture is that of the nearest of {side} x {side} places that were "
+            "decoded beforehand. Where the run is, pyro-vae explore moves all latent variables."
+            if self.grid is not None
             else "Move the pointer over the plane: the picture follows. Click on a datapoint to choose it; click "
             "elsewhere, drag, press arrow keys or move a slider to hold a point."
         )

@@ -29,6 +29,7 @@ from pyro_vae.errors import InputError
 _ADDRESS = "127.0.0.1"
 # How long the head and the body of a request may be, in bytes, and how long one may take for them, in seconds.
 _HEAD, _BODY, _SECONDS = 2**16, 2**20, 30
+_LOGGERS = ("bokeh.server", "tornado.general", "tornado.application")
 
 
 def serve(explorer: Explorer, port: int = 0, *, started: Callable[[str], None], browser: bool = False) -> None:
@@ -48,9 +49,14 @@ def serve(explorer: Explorer, port: int = 0, *, started: Callable[[str], None], 
     except OSError as error:
         why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
         raise InputError(f"--port {port} {why}: give another, or leave it out") from error
-    for name in ("bokeh.server", "tornado"):  # they warn of each page that is closed
-        logging.getLogger(name).setLevel(logging.ERROR)
-    asyncio.run(_served(explorer, listening, f"/{secrets.token_urlsafe(32)}/", started, browser))
+    before = {name: logging.getLogger(name).level for name in _LOGGERS}
+    try:
+        for name in _LOGGERS:  # they warn of each page that is closed
+            logging.getLogger(name).setLevel(logging.ERROR)
+        asyncio.run(_served(explorer, listening, f"/{secrets.token_urlsafe(32)}/", started, browser))
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 async def _served(
@@ -83,7 +89,7 @@ async def _served(
         started(address)
         await ended.wait()
     finally:
-        await http.close_all_connections()
+        logging.getLogger("tornado.application").setLevel(logging.CRITICAL)  # pages that are still there are cut off
         await server.stop_async()
         if door is not None:
             door.unlink(missing_ok=True)
