@@ -122,8 +122,8 @@ def judged(answer: Answer, place: Path, before: dict[str, tuple[int, bytes]]) ->
         wrong = "CODE WAS RUN"
     elif state(place / "elsewhere") != before:
         wrong = "A FILE OUTSIDE WAS CHANGED"
-    elif any((place / "tmp").iterdir()):
-        wrong = wrong or f"left {next((place / 'tmp').iterdir()).name} in TMPDIR"
+    elif left := [path.name for path in (place / "tmp").iterdir() if not path.name.startswith("torchinductor_")]:
+        wrong = wrong or f"left {left[0]} in TMPDIR"
     elif "Traceback" in answer.err:
         wrong = "traceback"
     elif not wrong and answer.growth > GROWTH:

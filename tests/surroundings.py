@@ -163,7 +163,7 @@ traceback, hangs, or leaves a half-written file.
 |---|{"---|" * len(commands)}
 {lines}
 
-`python tests/surroundings.py`
+`python tests/surroundings.py`: as root, forked from one process; the compiler is asked in three rows.
 """
 
 

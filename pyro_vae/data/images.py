@@ -2,8 +2,11 @@
 
 __all__ = ["folder_source"]
 
+import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -88,10 +91,27 @@ def _read(path: Path, coloured: bool, size: tuple[int, int] | None) -> Array:
     # An image that promises far more pixels than a picture has is a bomb: Pillow only warns of smaller ones.
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with open_regular(path) as file, Image.open(file) as image:
+        with open_regular(path) as file, Image.open(file) as image, _quiet():
             if image.mode in ("I", "I;16", "F"):
                 raise ValueError(f"its pixels are of mode {image.mode}: save it with 8 bits a channel")
             plain = image.convert("RGB" if coloured else "L")
             if size is not None:
                 plain = plain.resize((size[1], size[0]), Image.Resampling.BOX)
             return np.asarray(plain, dtype=np.uint8)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Sends nowhere what libraries in C write to standard error themselves: what is wrong is told in one line."""
+    try:
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # it is closed
+        yield
+        return
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
