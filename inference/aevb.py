@@ -37,6 +37,7 @@ from pyro_vae.plates import is_countable, is_marked, look, nesting
 from pyro_vae.schedules import step_sizes
 from pyro_vae.sites import Site, evaluation_mode, isolated
 from pyro_vae.split import Split
+from pyro_vae.steps import Steps
 from pyro_vae.update import Update
 
 _logger = logging.getLogger("pyro_vae")
@@ -96,7 +97,7 @@ class AEVB(MinibatchLearner):
         compile: bool = False,
     ) -> None:
         self.model, self.guide, self.data = model, guide, data
-        self.warmup_of_kl = KLWarmup(kl_warmup, data.device)
+        self.warmup_of_kl, self.steps = KLWarmup(kl_warmup, data.device), Steps(data.device)
         self.batch, self.particles = batch, particles
         self.rows = ranks.share(batch)
         sites = check_pair(model, guide, data.first(self.rows))
@@ -118,7 +119,7 @@ class AEVB(MinibatchLearner):
         self.elbo: Any = _built(estimator, particles, nesting(x, model, guide))
         self.update = Update(
             self._loss,
-            (model, guide, self.warmup_of_kl),
+            (model, guide, self.warmup_of_kl, self.steps),
             (model, guide),
             optimizer=optimizer,
             step_size=step_size,
@@ -142,7 +143,7 @@ class AEVB(MinibatchLearner):
         with isolated(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Encountered NaN")  # what is not finite ends a run, with its name
             warnings.filterwarnings("ignore", ".*was not registered in the param store")  # it is not to learn
-            with self.warmup_of_kl.during(self.batch):
+            with self.steps.during(), self.warmup_of_kl.during(self.batch):
                 loss = self.svi.step(self.data.minibatch(self.rows))
         total = sum(loss) if isinstance(loss, tuple) else loss  # Pyro's reweighted wake-sleep has two
         self.loss = torch.tensor(total / self.rows, device=self.data.device)
@@ -161,7 +162,7 @@ class AEVB(MinibatchLearner):
     def _loss(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The negative objective in nats, summed over a minibatch and per datapoint."""
         x = self.data.minibatch(self.rows, values)
-        with self.warmup_of_kl.during(self.batch):
+        with self.steps.during(), self.warmup_of_kl.during(self.batch):
             loss = self.elbo.differentiable_loss(self.model, self.guide, x) * self.data.weight
         return loss, (loss.detach() / self.rows).float()
 

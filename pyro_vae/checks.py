@@ -32,6 +32,7 @@ from pyro_vae.sites import (
     sample_sites,
     weighted_sites,
 )
+from pyro_vae.steps import at_step
 from pyro_vae.summed_out import check_summed
 from pyro_vae.words import AUTO, IN_PLATE, explained, has_pyro_samples, listed, name_of, running
 
@@ -89,7 +90,7 @@ def weighted_terms(model: nn.Module, guide: nn.Module | None, x: Tensor) -> list
     """Names the sites whose terms training weighs, by `poutine.scale` or a subsampling plate; nothing is changed."""
     modules = [part for part in (model, guide) if part is not None]
     watch, buffers = Watch(modules), [(b, b.clone()) for part in modules for b in part.buffers()]
-    with isolated(), torch.no_grad(), seeded(0, x.device):
+    with isolated(), torch.no_grad(), seeded(0, x.device), at_step(torch.tensor(1)):
         found = [poutine.trace(part).get_trace(x) for part in modules]
         for buffer, old in buffers:  # running means of batch norm, a counter of steps
             buffer.copy_(old)

@@ -23,6 +23,7 @@ from pyro_vae.run import parts
 from pyro_vae.run.settings import MARGINAL
 from pyro_vae.sites import evaluation_mode, isolated, weighted_sites
 from pyro_vae.split import Split
+from pyro_vae.steps import at_step
 from pyro_vae.traced import worth_compiling
 
 # The bound makes do with so many draws of each datapoint.
@@ -192,7 +193,7 @@ def _points(guide: nn.Module | None, data: Split) -> list[str]:
 @torch.no_grad()
 def _weighted(model: nn.Module, guide: nn.Module | None, data: Split) -> list[str]:
     modules = [part for part in (model, guide) if part is not None]
-    with seeded(0, data.device), isolated(), evaluation_mode(*modules):
+    with seeded(0, data.device), isolated(), evaluation_mode(*modules), at_step(torch.tensor(1)):
         x = data.first(LOOKED_AT)
         found = [name for part in modules for name in weighted_sites(poutine.trace(part).get_trace(x))]
     return list(dict.fromkeys(found))
