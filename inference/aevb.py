@@ -26,7 +26,7 @@ from pyro.infer import ELBO, SVI, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELB
 from torch import Tensor, nn
 
 from pyro_vae import ranks
-from pyro_vae.checks import check_pair
+from pyro_vae.checks import check_pair, weighted_terms
 from pyro_vae.elbo import ImportanceWeightedELBO
 from pyro_vae.elbo import elbo as bound_of
 from pyro_vae.enumerated import sums_out
@@ -108,6 +108,11 @@ class AEVB(MinibatchLearner):
                 f"objective = iwae sums site '{min(marked)}' out of its weights, and leaves the probabilities that "
                 f"{type(guide).__name__} gives it untrained: train by TraceEnum_ELBO, or mark it in the model alone"
             )
+        shared = look(model, x).shared
+        if estimator is ImportanceWeightedELBO and shared:
+            raise InputError(
+                f"objective = iwae weighs the draws of each datapoint, and site '{min(shared)}' is global: leave it out"
+            )
         if estimator in (TraceMeanField_ELBO, ImportanceWeightedELBO):
             word = "kl = analytic" if estimator is TraceMeanField_ELBO else "objective = iwae"
             if not all(site["fn"].has_rsample for site in sites.values()):
@@ -116,7 +121,15 @@ class AEVB(MinibatchLearner):
             with isolated(), evaluation_mode(model, guide), torch.no_grad():
                 bound_of(model, guide, data.first(2), analytic_kl=True)  # where the closed form is wrong, this refuses
         _say_what_is_drawn(guide, sites)
-        self.elbo: Any = _built(estimator, particles, nesting(x, model, guide))
+        if shared and batch < data.total and "x" not in weighted_terms(model, guide, x):
+            _logger.warning(
+                "site '%s' is global, and each minibatch counts its terms as a whole: write pyro.plate('data', %d, "
+                "subsample_size=len(x))",
+                min(shared),
+                data.total,
+            )
+        # A global latent variable with particles on the left is no shape that programs are written for.
+        self.elbo: Any = _built(estimator, particles, nesting(x, model, guide), vectorize=particles > 1 and not shared)
         self.update = Update(
             self._loss,
             (model, guide, self.warmup_of_kl, self.steps),
@@ -204,9 +217,9 @@ def _say_what_is_drawn(guide: nn.Module, sites: Mapping[str, Site]) -> None:
         )
 
 
-def _built(estimator: Callable[..., ELBO], particles: int, plates: int) -> ELBO:
+def _built(estimator: Callable[..., ELBO], particles: int, plates: int, vectorize: bool) -> ELBO:
     try:
-        built = estimator(num_particles=particles, max_plate_nesting=plates, vectorize_particles=particles > 1)
+        built = estimator(num_particles=particles, max_plate_nesting=plates, vectorize_particles=vectorize)
     except Exception as error:  # a user's class may fail in any way
         raise InputError(f"elbo {_name(estimator)} cannot be built: {type(error).__name__}: {error}") from error
     if not isinstance(built, ELBO):

@@ -21,7 +21,7 @@ from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from pyro_vae.bayesian import BayesianModel
-from pyro_vae.checks import check_pair
+from pyro_vae.checks import check_pair, require_no_globals
 from pyro_vae.elbo import elbo
 from pyro_vae.enumerated import sums_out
 from pyro_vae.errors import Count, InputError, Range, require_one_of
@@ -89,7 +89,8 @@ class FullVB(MinibatchLearner):
         self.warmup_of_kl, self.steps = KLWarmup(kl_warmup, data.device), Steps(data.device)
         self.particles, self.analytic = particles, kl == "analytic"
         require_one_of("kl", kl, ("sampled", "analytic"))
-        sites = check_pair(self.model.mean, guide, x := data.first(batch))
+        require_no_globals("full_vb", self.model.mean, x := data.first(batch))
+        sites = check_pair(self.model.mean, guide, x)
         sampled = TraceEnum_ELBO if sums_out(self.model.mean, guide, x) else Trace_ELBO
         estimator = TraceMeanField_ELBO if self.analytic else sampled
         self.elbo = estimator(max_plate_nesting=nesting(x, self.model.mean, guide))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vae import ranks
-from pyro_vae.checks import check_pair
+from pyro_vae.checks import check_pair, require_no_globals
 from pyro_vae.errors import Count, InputError, Range, require_whole
 from pyro_vae.hmc import HMC
 from pyro_vae.log_joint import LogJoint
@@ -97,6 +97,7 @@ class MCEM:
             raise InputError(f"block {self.block} leaves ranks without a datapoint: give at least {2 * ranks.count()}")
         aside = torch.random.fork_rng([data.device] if data.device.type == "cuda" else [])
         with aside, at_step(_NO_STEP):
+            require_no_globals("mcem", model, data.first(100))
             check_pair(model, None, data.first(100))  # what it draws depends on how many datapoints are here
         self.model, self.guide, self.data = model, guide, data
         self.leapfrogs, self.updates, self.shared_step = leapfrogs, updates, shared_step

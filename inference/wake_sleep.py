@@ -22,7 +22,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_vae import ranks
-from pyro_vae.checks import check_pair
+from pyro_vae.checks import check_pair, require_no_globals
 from pyro_vae.enumerated import replayed
 from pyro_vae.errors import Count, InputError, Range
 from pyro_vae.plates import look, nesting, particle_plate
@@ -85,6 +85,7 @@ class WakeSleep:
             raise InputError(f"insomnia {insomnia} must lie in [0, 1], and takes --particles above 1")
         self.rows = ranks.share(batch)
         x = data.first(self.rows)
+        require_no_globals("wake_sleep", model, x)
         self.latent = [*check_pair(model, guide, x)]
         self.nesting = nesting(x, model, guide)
         self.summed = bool(look(model, x).countable - {*self.latent})

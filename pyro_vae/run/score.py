@@ -16,6 +16,7 @@ from pyro_vae.bayesian import has_random_weights
 from pyro_vae.data.dataset import Dataset
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError, told
+from pyro_vae.global_latents import with_globals
 from pyro_vae.marginal import LOOKED_AT, Estimates, Marginal, bounds, no_density, points, weights_cost
 from pyro_vae.masses import in_cells
 from pyro_vae.measure import in_bits, measure
@@ -162,6 +163,8 @@ def score(
         InputError: If a bound or an estimator that needs a density is asked of a guide that is a point, an estimator
             declines, or a user's part fails.
     """
+    with told(f"looking at {type(model).__name__}"):
+        model = with_globals(model, guide, data)
     random_weights = has_random_weights(model)
     if random_weights and ranks.count() > 1:
         raise InputError("datapoints share the draws of random weights: evaluate them without torchrun")
