@@ -26,7 +26,7 @@ from pyro.infer import ELBO, SVI, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELB
 from torch import Tensor, nn
 
 from pyro_vae import ranks
-from pyro_vae.checks import check_pair
+from pyro_vae.checks import check_pair, weighted_terms
 from pyro_vae.elbo import ImportanceWeightedELBO
 from pyro_vae.elbo import elbo as bound_of
 from pyro_vae.enumerated import sums_out
@@ -37,6 +37,7 @@ from pyro_vae.plates import is_countable, is_marked, look, nesting
 from pyro_vae.schedules import step_sizes
 from pyro_vae.sites import Site, evaluation_mode, isolated
 from pyro_vae.split import Split
+from pyro_vae.steps import Steps
 from pyro_vae.update import Update
 
 _logger = logging.getLogger("pyro_vae")
@@ -96,7 +97,7 @@ class AEVB(MinibatchLearner):
         compile: bool = False,
     ) -> None:
         self.model, self.guide, self.data = model, guide, data
-        self.warmup_of_kl = KLWarmup(kl_warmup, data.device)
+        self.warmup_of_kl, self.steps = KLWarmup(kl_warmup, data.device), Steps(data.device)
         self.batch, self.particles = batch, particles
         self.rows = ranks.share(batch)
         sites = check_pair(model, guide, data.first(self.rows))
@@ -107,6 +108,11 @@ class AEVB(MinibatchLearner):
                 f"objective = iwae sums site '{min(marked)}' out of its weights, and leaves the probabilities that "
                 f"{type(guide).__name__} gives it untrained: train by TraceEnum_ELBO, or mark it in the model alone"
             )
+        shared = look(model, x).shared
+        if estimator is ImportanceWeightedELBO and shared:
+            raise InputError(
+                f"objective = iwae weighs the draws of each datapoint, and site '{min(shared)}' is global: leave it out"
+            )
         if estimator in (TraceMeanField_ELBO, ImportanceWeightedELBO):
             word = "kl = analytic" if estimator is TraceMeanField_ELBO else "objective = iwae"
             if not all(site["fn"].has_rsample for site in sites.values()):
@@ -115,10 +121,18 @@ class AEVB(MinibatchLearner):
             with isolated(), evaluation_mode(model, guide), torch.no_grad():
                 bound_of(model, guide, data.first(2), analytic_kl=True)  # where the closed form is wrong, this refuses
         _say_what_is_drawn(guide, sites)
-        self.elbo: Any = _built(estimator, particles, nesting(x, model, guide))
+        if shared and batch < data.total and "x" not in weighted_terms(model, guide, x):
+            _logger.warning(
+                "site '%s' is global, and each minibatch counts its terms as a whole: write pyro.plate('data', %d, "
+                "subsample_size=len(x))",
+                min(shared),
+                data.total,
+            )
+        # A global latent variable with particles on the left is no shape that programs are written for.
+        self.elbo: Any = _built(estimator, particles, nesting(x, model, guide), vectorize=particles > 1 and not shared)
         self.update = Update(
             self._loss,
-            (model, guide, self.warmup_of_kl),
+            (model, guide, self.warmup_of_kl, self.steps),
             (model, guide),
             optimizer=optimizer,
             step_size=step_size,
@@ -142,7 +156,7 @@ class AEVB(MinibatchLearner):
         with isolated(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Encountered NaN")  # what is not finite ends a run, with its name
             warnings.filterwarnings("ignore", ".*was not registered in the param store")  # it is not to learn
-            with self.warmup_of_kl.during(self.batch):
+            with self.steps.during(), self.warmup_of_kl.during(self.batch):
                 loss = self.svi.step(self.data.minibatch(self.rows))
         total = sum(loss) if isinstance(loss, tuple) else loss  # Pyro's reweighted wake-sleep has two
         self.loss = torch.tensor(total / self.rows, device=self.data.device)
@@ -161,7 +175,7 @@ class AEVB(MinibatchLearner):
     def _loss(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The negative objective in nats, summed over a minibatch and per datapoint."""
         x = self.data.minibatch(self.rows, values)
-        with self.warmup_of_kl.during(self.batch):
+        with self.steps.during(), self.warmup_of_kl.during(self.batch):
             loss = self.elbo.differentiable_loss(self.model, self.guide, x) * self.data.weight
         return loss, (loss.detach() / self.rows).float()
 
@@ -203,9 +217,9 @@ def _say_what_is_drawn(guide: nn.Module, sites: Mapping[str, Site]) -> None:
         )
 
 
-def _built(estimator: Callable[..., ELBO], particles: int, plates: int) -> ELBO:
+def _built(estimator: Callable[..., ELBO], particles: int, plates: int, vectorize: bool) -> ELBO:
     try:
-        built = estimator(num_particles=particles, max_plate_nesting=plates, vectorize_particles=particles > 1)
+        built = estimator(num_particles=particles, max_plate_nesting=plates, vectorize_particles=vectorize)
     except Exception as error:  # a user's class may fail in any way
         raise InputError(f"elbo {_name(estimator)} cannot be built: {type(error).__name__}: {error}") from error
     if not isinstance(built, ELBO):

@@ -4,11 +4,12 @@ __all__ = ["MinibatchLearner"]
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_vae import ranks
 from pyro_vae.kl_warmup import KLWarmup
 from pyro_vae.split import Split
+from pyro_vae.steps import Steps
 from pyro_vae.update import Update
 
 
@@ -22,6 +23,7 @@ class MinibatchLearner:
         batch: The number of datapoints in a minibatch.
         rows: How many of them are this rank's.
         warmup_of_kl: What weighs the terms of latent variables, None where nothing does.
+        steps: What counts the steps for `pyro_vae.step`, None where nothing does.
         loss: The last minibatch's negative objective in nats per datapoint, a scalar on the device.
     """
 
@@ -30,6 +32,7 @@ class MinibatchLearner:
     batch: int
     rows: int
     loss: Tensor
+    steps: Steps | None = None
     warmup_of_kl: KLWarmup | None = None
 
     @property
@@ -56,12 +59,17 @@ class MinibatchLearner:
         return {
             "update": self.update.state_dict(),
             "generators": ranks.generator_state(self.data.device),
-            **({} if self.warmup_of_kl is None else {"kl_warmup": self.warmup_of_kl.state_dict()}),
+            **{name: counter.state_dict() for name, counter in self._counters().items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Sets what `state_dict` returned."""
         self.update.load_state_dict(state["update"])
         ranks.set_generator_state(state["generators"], self.data.device)
-        if self.warmup_of_kl is not None and "kl_warmup" in state:  # older checkpoints have none
-            self.warmup_of_kl.load_state_dict(state["kl_warmup"])
+        for name, counter in self._counters().items():
+            if name in state:  # older checkpoints have none
+                counter.load_state_dict(state[name])
+
+    def _counters(self) -> dict[str, nn.Module]:
+        counters = {"steps": self.steps, "kl_warmup": self.warmup_of_kl}
+        return {name: counter for name, counter in counters.items() if counter is not None}

@@ -21,7 +21,7 @@ from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from pyro_vae.bayesian import BayesianModel
-from pyro_vae.checks import check_pair
+from pyro_vae.checks import check_pair, require_no_globals
 from pyro_vae.elbo import elbo
 from pyro_vae.enumerated import sums_out
 from pyro_vae.errors import Count, InputError, Range, require_one_of
@@ -31,6 +31,7 @@ from pyro_vae.plates import is_marked, nesting
 from pyro_vae.schedules import step_sizes
 from pyro_vae.sites import evaluation_mode, isolated
 from pyro_vae.split import Split
+from pyro_vae.steps import Steps
 from pyro_vae.update import Update
 
 
@@ -85,10 +86,11 @@ class FullVB(MinibatchLearner):
         self.model = model if isinstance(model, BayesianModel) else BayesianModel(model)
         self.guide, self.data = guide, data
         self.batch = self.rows = batch
-        self.warmup_of_kl = KLWarmup(kl_warmup, data.device)
+        self.warmup_of_kl, self.steps = KLWarmup(kl_warmup, data.device), Steps(data.device)
         self.particles, self.analytic = particles, kl == "analytic"
         require_one_of("kl", kl, ("sampled", "analytic"))
-        sites = check_pair(self.model.mean, guide, x := data.first(batch))
+        require_no_globals("full_vb", self.model.mean, x := data.first(batch))
+        sites = check_pair(self.model.mean, guide, x)
         sampled = TraceEnum_ELBO if sums_out(self.model.mean, guide, x) else Trace_ELBO
         estimator = TraceMeanField_ELBO if self.analytic else sampled
         self.elbo = estimator(max_plate_nesting=nesting(x, self.model.mean, guide))
@@ -101,7 +103,7 @@ class FullVB(MinibatchLearner):
             elbo(self.model.drawn, guide, data.first(2), analytic_kl=self.analytic)
         self.update = Update(
             self._loss,
-            (self.model, guide, self.warmup_of_kl),
+            (self.model, guide, self.warmup_of_kl, self.steps),
             (self.model, guide),
             optimizer=optimizer,
             step_size=step_size,
@@ -115,7 +117,7 @@ class FullVB(MinibatchLearner):
     def _loss(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The negative bound in nats, times M / N and divided by N."""
         x = self.data.minibatch(self.batch, values)
-        with self.warmup_of_kl.during(self.batch):
+        with self.steps.during(), self.warmup_of_kl.during(self.batch):
             draws = torch.stack([self._bound(x) for _ in range(self.particles)])
         loss = -draws.mean()
         return loss, loss.detach() / self.batch

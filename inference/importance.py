@@ -16,6 +16,7 @@ from torch import nn
 
 from pyro_vae.bayesian import has_random_weights
 from pyro_vae.errors import require_whole
+from pyro_vae.global_latents import with_globals
 from pyro_vae.khat import pareto_khat
 from pyro_vae.marginal import Marginal, batched, chunked_log_weights
 from pyro_vae.split import Split
@@ -53,6 +54,7 @@ class Importance:
         """
         # Small tensors kept between the large ones that come and go would fragment the heap.
         log_px, se, over = torch.empty(3, len(split), dtype=torch.float64, device=split.device)
+        model = with_globals(model, guide, split)
         moved = []
         done = 0
         for log_w in chunked_log_weights(model, guide, split, self.particles, self.compile):

@@ -17,17 +17,20 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vae import ranks
-from pyro_vae.checks import check_pair
+from pyro_vae.checks import check_pair, require_no_globals
 from pyro_vae.errors import Count, InputError, Range, require_whole
 from pyro_vae.hmc import HMC
 from pyro_vae.log_joint import LogJoint
 from pyro_vae.schedules import step_sizes
 from pyro_vae.sites import isolated
 from pyro_vae.split import Split
+from pyro_vae.steps import at_step
 from pyro_vae.update import Update
 
 # Datapoints that go through the networks at once.
 _ROWS = 10_000
+
+_NO_STEP = "mcem has no pyro_vae.step(), its chains are of one posterior: leave it out of the model, or train by aevb"
 
 
 class MCEM:
@@ -92,7 +95,9 @@ class MCEM:
             raise InputError(f"block {self.block} is more than the {data.total} training datapoints: lower it")
         if self.block < 2 * ranks.count() and ranks.count() > 1:
             raise InputError(f"block {self.block} leaves ranks without a datapoint: give at least {2 * ranks.count()}")
-        with torch.random.fork_rng([data.device] if data.device.type == "cuda" else []):
+        aside = torch.random.fork_rng([data.device] if data.device.type == "cuda" else [])
+        with aside, at_step(_NO_STEP):
+            require_no_globals("mcem", model, data.first(100))
             check_pair(model, None, data.first(100))  # what it draws depends on how many datapoints are here
         self.model, self.guide, self.data = model, guide, data
         self.leapfrogs, self.updates, self.shared_step = leapfrogs, updates, shared_step

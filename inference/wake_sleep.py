@@ -22,13 +22,14 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_vae import ranks
-from pyro_vae.checks import check_pair
+from pyro_vae.checks import check_pair, require_no_globals
 from pyro_vae.enumerated import replayed
 from pyro_vae.errors import Count, InputError, Range
 from pyro_vae.plates import look, nesting, particle_plate
 from pyro_vae.schedules import step_sizes
 from pyro_vae.sites import joint_log_prob, sample_sites
 from pyro_vae.split import Split
+from pyro_vae.steps import Steps
 from pyro_vae.update import Update
 
 
@@ -84,15 +85,17 @@ class WakeSleep:
             raise InputError(f"insomnia {insomnia} must lie in [0, 1], and takes --particles above 1")
         self.rows = ranks.share(batch)
         x = data.first(self.rows)
+        require_no_globals("wake_sleep", model, x)
         self.latent = [*check_pair(model, guide, x)]
         self.nesting = nesting(x, model, guide)
         self.summed = bool(look(model, x).countable - {*self.latent})
         self.model, self.guide, self.data = model, guide, data
         self.batch, self.particles, self.insomnia = batch, particles, insomnia
+        self.steps = Steps(data.device)
         self.wake, self.sleep = (
             Update(
                 loss,
-                (model, guide),
+                (model, guide, self.steps),
                 (trained,),
                 optimizer=optimizer,
                 step_size=step_size,
@@ -128,6 +131,15 @@ class WakeSleep:
 
     def _wake(self, values: Tensor) -> tuple[Tensor, ...]:
         """The model's loss on a minibatch, the negative bound, and what `_sleep` takes."""
+        with self.steps.during(ends=False):  # both phases are one step
+            return self._model_loss(values)
+
+    def _sleep(self, x: Tensor, weights: Tensor, *recognised: Tensor) -> tuple[Tensor]:
+        """The guide's loss on dreams of the model as it is now, and on what was recognised."""
+        with self.steps.during():
+            return self._guide_loss(x, weights, *recognised)
+
+    def _model_loss(self, values: Tensor) -> tuple[Tensor, ...]:
         x = self.data.minibatch(self.rows, values)
         with particle_plate(self.particles, self.nesting), torch.no_grad():
             recognised = poutine.trace(self.guide).get_trace(x)
@@ -143,8 +155,7 @@ class WakeSleep:
         loss = -(weights * log_p.view_as(weights)).sum() * self.data.weight
         return loss, -log_w.mean(), x, weights, *(sites[name]["value"] for name in self.latent)
 
-    def _sleep(self, x: Tensor, weights: Tensor, *recognised: Tensor) -> tuple[Tensor]:
-        """The guide's loss on dreams of the model as it is now, and on what was recognised."""
+    def _guide_loss(self, x: Tensor, weights: Tensor, *recognised: Tensor) -> tuple[Tensor]:
         beside = x[:, self.data.features :]  # a dream has the label and the covariates of a datapoint
         given = {"beside": beside} if self.data.beside else {}
         with torch.no_grad():
@@ -168,6 +179,7 @@ class WakeSleep:
             "wake": self.wake.state_dict(),
             "sleep": self.sleep.state_dict(),
             "generators": ranks.generator_state(self.data.device),
+            "steps": self.steps.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -175,3 +187,5 @@ class WakeSleep:
         self.wake.load_state_dict(state["wake"])
         self.sleep.load_state_dict(state["sleep"])
         ranks.set_generator_state(state["generators"], self.data.device)
+        if "steps" in state:  # older checkpoints have none
+            self.steps.load_state_dict(state["steps"])

@@ -4,7 +4,7 @@ The engine lives in this package; the three shelves of parts lie beside it and i
 `pyro_vae.models`, `pyro_vae.guides` and `pyro_vae.inference`.
 """
 
-__all__ = ["Run", "bound", "compare", "fit", "load_data", "observed", "to_arviz", "train"]
+__all__ = ["Run", "bound", "compare", "fit", "load_data", "observed", "step", "to_arviz", "train"]
 
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyro_vae.run.fit import fit
     from pyro_vae.run.run import Run
     from pyro_vae.run.train import train
+    from pyro_vae.steps import step
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ _home = {
     "fit": "run.fit",
     "load_data": "data",
     "observed": "rows",
+    "step": "steps",
     "to_arviz": "analysis.export",
     "train": "run.train",
 }

@@ -137,6 +137,14 @@ class Adopted(nn.Module):
     def close(self) -> None:
         """Ends the adoption: what is new from here on is refused, and parts of nets that Pyro has not named rest."""
         self.book.is_open = False
+        own = {id(parameter): name for name, parameter in self.nets.named_parameters()}
+        for name, key in [*self.book.keys.items()]:
+            if net := own.get(
+                id(getattr(self.params, key))
+            ):  # one that a net, an autoguide, has made in its first call
+                self.book.of_nets[name] = net
+                del self.book.keys[name], self.book.constraints[name]
+                delattr(self.params, key)
         named = {*self.book.of_nets.values()}
         for name, parameter in self.nets.named_parameters():
             if name not in named and not name.startswith(tuple(self.book.whole)):

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pyro_vae.enumerated import conditioned
 from pyro_vae.errors import InputError
 from pyro_vae.plates import look, nesting, particle_plate
-from pyro_vae.sites import Site, joint_log_prob, latent_sites, sample_sites, site_log_prob
+from pyro_vae.sites import Site, global_sites, joint_log_prob, latent_sites, sample_sites, site_log_prob
 from pyro_vae.words import AUTO, IN_PLATE, explained, name_of, running
 
 
@@ -46,8 +46,10 @@ def check_rows(model: nn.Module, guide: nn.Module | None, x: Tensor) -> None:
             raise InputError(_sized(part, x, alone, explained(error))) from error
         if not fits:
             raise InputError(_sized(part, x, alone, "its sites keep the shape of the others"))
-    drawn = latent_sites(poutine.trace(guide or model).get_trace(x))
-    values, some = {name: site["value"] for name, site in drawn.items()}, {}
+    trace = poutine.trace(guide or model).get_trace(x)
+    drawn = latent_sites(trace)
+    shared = {name: site["value"] for name, site in global_sites(trace).items()}
+    values, some = {name: site["value"] for name, site in drawn.items()} | shared, {**shared}
     for name, site in drawn.items():
         value, dim = site["value"], -1 - site["fn"].event_dim
         some[name] = value.narrow(dim, 0, len(alone)) if len(x) > 1 else value.repeat_interleave(2, dim)
@@ -72,6 +74,8 @@ def _sized(part: nn.Module, x: Tensor, alone: Tensor, why: str) -> str:
 
 def check_particles(model: nn.Module, guide: nn.Module | None, x: Tensor) -> None:
     """Checks that two draws in a plate on the left are the two draws alone."""
+    if look(model, x).shared:
+        return  # draws come one at a time
     plates = nesting(x, model, guide or model)
     try:
         with particle_plate(2, plates):

@@ -1,6 +1,6 @@
 """What must hold of a model and its guide before the long part starts."""
 
-__all__ = ["check_pair", "check_prior", "weighted_terms"]
+__all__ = ["check_pair", "check_prior", "require_no_globals", "weighted_terms"]
 
 import math
 from collections.abc import Iterable, Mapping
@@ -14,9 +14,11 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from pyro_vae import ranks
 from pyro_vae.calls import check_draws, check_particles, check_rows, check_score
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError
+from pyro_vae.global_latents import fixed_points
 from pyro_vae.log_joint import bijection_to
 from pyro_vae.plates import is_countable, is_marked
 from pyro_vae.programs import Program, check_generation
@@ -24,14 +26,17 @@ from pyro_vae.python_state import Watch
 from pyro_vae.sites import (
     Site,
     evaluation_mode,
+    global_sites,
     innermost,
     is_factor,
     isolated,
     latent_sites,
     observed_sites,
     sample_sites,
+    site_log_prob,
     weighted_sites,
 )
+from pyro_vae.steps import at_step
 from pyro_vae.summed_out import check_summed
 from pyro_vae.words import AUTO, IN_PLATE, explained, has_pyro_samples, listed, name_of, running
 
@@ -67,7 +72,9 @@ def check_pair(model: nn.Module, guide: nn.Module | None, x: Tensor) -> Sites:
         _check_sites(model, guide, p_trace, q_trace, x)
         if guide is not None:
             _check_supports(model, guide, latent_sites(p_trace), latent_sites(q_trace))
-            _check_auxiliary(guide, latent_sites(p_trace), q_trace)
+            _check_auxiliary(guide, latent_sites(p_trace), sample_sites(q_trace), latent_sites(q_trace))
+            if global_sites(p_trace) or global_sites(q_trace):
+                _check_globals(model, guide, p_trace, q_trace, x)
         with running(model, x):
             p_trace = poutine.trace(poutine.replay(model, trace=q_trace)).get_trace(x)
         for part, trace in ((guide, q_trace), (model, p_trace)):
@@ -85,11 +92,26 @@ def check_pair(model: nn.Module, guide: nn.Module | None, x: Tensor) -> Sites:
     return latent_sites(q_trace)
 
 
+def require_no_globals(algorithm: str, model: nn.Module, x: Tensor) -> None:
+    """Refuses global latent variables, which an algorithm does not train.
+
+    Raises:
+        InputError: If the model has some.
+    """
+    with isolated(), evaluation_mode(model), torch.no_grad(), seeded(0, x.device), running(model, x):
+        names = global_sites(poutine.trace(model).get_trace(x))
+    if names:
+        raise InputError(
+            f"site {listed(names)} of {name_of(model)} is global, which {algorithm} does not train: train by "
+            "--inference aevb, or make it a pyro.param"
+        )
+
+
 def weighted_terms(model: nn.Module, guide: nn.Module | None, x: Tensor) -> list[str]:
     """Names the sites whose terms training weighs, by `poutine.scale` or a subsampling plate; nothing is changed."""
     modules = [part for part in (model, guide) if part is not None]
     watch, buffers = Watch(modules), [(b, b.clone()) for part in modules for b in part.buffers()]
-    with isolated(), torch.no_grad(), seeded(0, x.device):
+    with isolated(), torch.no_grad(), seeded(0, x.device), at_step(torch.tensor(1)):
         found = [poutine.trace(part).get_trace(x) for part in modules]
         for buffer, old in buffers:  # running means of batch norm, a counter of steps
             buffer.copy_(old)
@@ -138,18 +160,22 @@ def _check_sites(model: nn.Module, guide: nn.Module | None, p_trace: Trace, q_tr
     if "x" not in observed:
         raise InputError(f"{name_of(model)} does not observe the data: sample a site 'x' with obs=x")
     if guide is not None:
-        for name in sorted(name for name in p.keys() - q.keys() if not is_marked(p[name])):
-            countable = is_countable(p[name])
+        every_p, every_q = p | global_sites(p_trace), q | _without_auxiliary(global_sites(q_trace))
+        for name in sorted(name for name in every_p.keys() - every_q.keys() if not is_marked(every_p[name])):
+            countable = is_countable(every_p[name])
             raise InputError(
                 f"{name_of(guide)} does not sample site '{name}' of {name_of(model)}: give it one of that name, it has "
-                f"{listed(q)}{', or sum it out, --enumerate' if countable else ''}"
+                f"{listed(every_q)}{', or sum it out, --enumerate' if countable else ''}"
             )
-        for name in q.keys() - p.keys():
+        for name in every_q.keys() - every_p.keys():
             raise InputError(
                 f"{name_of(guide)} samples site '{name}', which {name_of(model)} lacks: name it after one of its "
-                f"latent sites, {listed(p)}, or leave it out (a draw of the guide's own says "
+                f"latent sites, {listed(every_p)}, or leave it out (a draw of the guide's own says "
                 "infer={'is_auxiliary': True})"
             )
+        for name in every_q:
+            if (name in p) != (name in q):
+                raise InputError(_outside(guide if name in p else model, name))
     for part, trace in ((guide, q_trace), (model, p_trace)):
         for name, site in sample_sites(trace).items():
             frames = site["cond_indep_stack"]
@@ -158,8 +184,9 @@ def _check_sites(model: nn.Module, guide: nn.Module | None, p_trace: Trace, q_tr
                 raise InputError(_outside(part, name))
             if all(f.dim != -1 for f in of_data if f.vectorized):
                 raise InputError(f"site '{name}' of {name_of(part)} {IN_PLATE}: its plate has another dimension")
-    for name in q:
-        a, b = q[name]["fn"].event_shape, p[name]["fn"].event_shape
+    every_p, every_q = p | global_sites(p_trace), q | _without_auxiliary(global_sites(q_trace))
+    for name in every_q:
+        a, b = every_q[name]["fn"].event_shape, every_p[name]["fn"].event_shape
         if a != b:
             raise InputError(
                 f"site '{name}' has event shape {tuple(a)} in {name_of(guide)} and {tuple(b)} in {name_of(model)}: "
@@ -173,20 +200,66 @@ def _check_sites(model: nn.Module, guide: nn.Module | None, p_trace: Trace, q_tr
         )
 
 
+def _check_globals(model: nn.Module, guide: nn.Module, p_trace: Trace, q_trace: Trace, x: Tensor) -> None:
+    """Checks that global latent variables are those of all datapoints, whichever are in a minibatch."""
+    shared, locals_of_q = global_sites(p_trace), latent_sites(q_trace)
+    names = listed(shared)
+    if not shared:  # draws of the guide's own
+        raise InputError(_outside(guide, next(iter(global_sites(q_trace)))))
+    _check_supports(model, guide, shared, _without_auxiliary(global_sites(q_trace)))
+    if ranks.count() > 1:
+        raise InputError(f"site {names} of {name_of(model)} is global: train it without torchrun")
+    for name, site in (latent_sites(p_trace) | shared).items():
+        if is_marked(site) or (name not in shared and name not in locals_of_q):
+            raise InputError(
+                f"site '{name}' of {name_of(model)} is summed out, which it cannot be where site {names} is global: "
+                f"have the guide draw it, or make {names} a pyro.param"
+            )
+    alone = x[:1] if len(x) > 1 else x.repeat(2, 1)
+    for part, trace in ((guide, q_trace), (model, p_trace)):
+        with running(part, x):
+            again = global_sites(poutine.trace(_holding(part, trace)).get_trace(alone))
+        for name, site in global_sites(trace).items():
+            if name not in again or not _alike(site, again[name]):
+                raise InputError(
+                    f"site '{name}' of {name_of(part)} is global, and changes with the rows that it is given: make it "
+                    f"the same for all datapoints, or sample it inside pyro.plate('data', n, dim=-1)"
+                )
+    with running(guide, x):
+        other = global_sites(poutine.trace(guide).get_trace(x))
+    points = fixed_points(every := global_sites(q_trace), other)
+    drawn = {name: site for name, site in every.items() if name not in points}
+    _check_auxiliary(guide, shared, drawn, _without_auxiliary(drawn))
+
+
+def _holding(part: nn.Module, trace: Trace) -> Any:
+    """A part with the global draws of a trace, which stay latent."""
+    held = trace.copy()
+    for name in [*trace.nodes]:
+        if name not in global_sites(trace):
+            held.remove_node(name)
+    return poutine.replay(part, trace=held)
+
+
+def _alike(one: Site, other: Site) -> bool:
+    if one["fn"].event_shape != other["fn"].event_shape or other["fn"].batch_shape:
+        return False
+    return torch.allclose(site_log_prob(one), site_log_prob(other), rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+def _without_auxiliary(sites: Sites) -> dict[str, Site]:
+    return {name: site for name, site in sites.items() if not site["infer"].get("is_auxiliary")}
+
+
 def _outside(part: nn.Module | None, name: str) -> str:
     """What to say of a site that lies in no plate of the datapoints."""
     if isinstance(part, AutoGuide):
         return f"site '{name}' of {name_of(part)} lies in no plate of the datapoints: {AUTO}"
-    if has_pyro_samples(part):
+    if has_pyro_samples(part) or isinstance(part, Program):
         return (
-            f"site '{name}' of {name_of(part)} is a PyroSample, a weight that is random: make it an nn.Parameter, and "
-            "train by --inference full_vb, which makes all weights random"
-        )
-    if isinstance(part, Program):
-        return (
-            f"site '{name}' of {name_of(part)} lies in no plate of the datapoints, and a latent variable of all of "
-            "them is not evaluated here: make it a pyro.param, train all weights as random by --inference full_vb, or "
-            "sample it inside pyro.plate('data', n, dim=-1) where each datapoint has one"
+            f"site '{name}' of {name_of(part)} lies in no plate of the datapoints, and not as one event outside of all "
+            "plates either: make it one by .to_event(), where it is of all datapoints, or sample it inside "
+            "pyro.plate('data', n, dim=-1) where each has one"
         )
     return f"site '{name}' of {name_of(part)} {IN_PLATE}: it lies in no plate of that name"
 
@@ -210,16 +283,13 @@ def _check_supports(model: nn.Module, guide: nn.Module, p: Sites, q: Sites) -> N
             )
 
 
-def _check_auxiliary(guide: nn.Module, p: Sites, q_trace: Trace) -> None:
+def _check_auxiliary(guide: nn.Module, p: Sites, q: Sites, latent: Sites) -> None:
     """Checks that latent variables are functions of auxiliary draws, one to one, so that these have their density.
 
     A draw besides would add its own entropy to the bound, which is none then.
     """
-    latent = latent_sites(q_trace)
     auxiliary = {
-        name: site
-        for name, site in sample_sites(q_trace).items()
-        if name not in latent and not site["is_observed"] and not is_factor(site)
+        name: site for name, site in q.items() if name not in latent and not site["is_observed"] and not is_factor(site)
     }
     if not auxiliary:
         return

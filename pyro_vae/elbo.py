@@ -23,7 +23,7 @@ from torch.distributions import kl_divergence
 
 from pyro_vae.enumerated import paired, sums_out
 from pyro_vae.errors import InputError
-from pyro_vae.plates import traces
+from pyro_vae.plates import look, traces
 from pyro_vae.sites import joint_log_prob, latent_sites, sample_sites, site_log_prob
 
 # Rows (datapoints times draws) that go through the networks at once: 13 MB of pixels on MNIST. More are no faster, and
@@ -49,6 +49,10 @@ def log_weights(
     Returns:
         The log weights, with shape `(particles, datapoints)`.
     """
+    if (
+        particles > 1 and look(guide, x).shared | look(model, x).shared
+    ):  # a global latent variable has one value for all datapoints
+        return torch.cat([log_weights(model, guide, x, 1, scaled) for _ in range(particles)])
     if sums_out(model, guide, x):
         return paired(model, guide, x, particles).log_weights(scaled)
     model_trace, guide_trace = traces(model, guide, x, particles)

@@ -5,7 +5,7 @@ a function is traced, `torch_item` detaches, `warn_if_nan` and `warn_if_inf` ret
 through in turn count, and Pyro and torch's optimisers are told that a tracer is at work. `TraceEnum_ELBO` leaves out
 values that have no probability, whose number is read from a tensor, and looks whether the scales of enumerated sites
 are one: in a trace such values are 0 instead, and a scale that is shared is not looked at. `one_hot` does not look
-whether the classes are possible.
+whether the classes are possible, and a distribution that was made with validation does not look at its values.
 """
 
 __all__ = ["without_host_reads"]
@@ -71,6 +71,8 @@ def _replace() -> None:
     # Torch asks both in many more places, where another answer would lead another way to the same numbers.
     _put(torch._C, "_get_tracing_state", _answered_yes(torch._C._get_tracing_state, "pyro."))
     _put(torch.compiler, "is_compiling", _answered_yes(torch.compiler.is_compiling, "torch.optim."))
+    check = torch.distributions.Distribution._validate_sample
+    _put(torch.distributions.Distribution, "_validate_sample", _in_tracing_threads(check, lambda *_: None))
     _put(torch.Tensor, "masked_select", _zero_where_masked(torch.Tensor.masked_select))
 
 

@@ -57,8 +57,9 @@ class LogJoint:
     """
 
     def __init__(self, model: Callable[..., Any], x: Tensor, compile: bool = False) -> None:
-        if has_random_weights(model):
-            raise InputError("HMC moves latent variables alone, and here the weights are random: use importance")
+        if (names := look(model, x).shared) or has_random_weights(model):
+            what = f"site '{min(names)}' is global" if names else "here the weights are random"
+            raise InputError(f"HMC moves latent variables of each datapoint alone, and {what}: use importance")
         self.model, self.x = model, x
         self.transforms: dict[str, Transform] = {}
         self.shapes: dict[str, Size] = {}

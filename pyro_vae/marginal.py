@@ -30,6 +30,7 @@ from pyro_vae.device import seeded
 from pyro_vae.elbo import ROWS, bound_terms, log_weights
 from pyro_vae.enumerated import replayed, sums_out
 from pyro_vae.errors import InputError
+from pyro_vae.global_latents import with_globals
 from pyro_vae.local import fit_gaussian
 from pyro_vae.memory import widest
 from pyro_vae.sites import (
@@ -181,8 +182,8 @@ def chunked_log_weights(
     r"""Draws :math:`\log p(x, z) - \log q(z | x)` for a whole split, in chunks of bounded memory.
 
     Arguments:
-        model: The generative model. Weights that are random variables are drawn anew with each particle, and are the
-            same for the datapoints of a chunk.
+        model: The generative model. Weights that are random variables, and global latent variables, are drawn anew with
+            each particle, and are the same for the datapoints of a chunk.
         guide: The recognition model; None fits a Gaussian to the posterior of each datapoint.
         split: The datapoints.
         particles: The number of draws per datapoint.
@@ -199,6 +200,7 @@ def chunked_log_weights(
         sites = points(guide, split.first(LOOKED_AT))
     if sites:
         raise no_density(guide, sites)
+    model = with_globals(model, guide, split)
     drawn = model.drawn if has_random_weights(model) else model
     draw = bound_terms if of_bound else log_weights
     if guide is not None:
@@ -234,6 +236,7 @@ def bounds(
     model: nn.Module, guide: nn.Module | None, split: Split, particles: int = 1, compile: bool = False
 ) -> Estimates:
     """Estimates the bound of each datapoint of a split, in nats (Equation 6); see `bound`."""
+    model = with_globals(model, guide, split)
     weights = torch.cat(list(chunked_log_weights(model, guide, split, particles, compile, of_bound=True)), dim=1)
     values = weights.mean(0)
     shared = batched(weights - values) if has_random_weights(model) else None

@@ -15,8 +15,9 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
 from pyro_vae.device import seeded
+from pyro_vae.errors import InputError
 from pyro_vae.python_state import Watch
-from pyro_vae.sites import Site, evaluation_mode, isolated, latent_sites, sample_sites
+from pyro_vae.sites import Site, evaluation_mode, global_sites, isolated, latent_sites, sample_sites
 
 
 class Structure(NamedTuple):
@@ -27,12 +28,14 @@ class Structure(NamedTuple):
         latent: Its latent sites.
         marked: Those of them that are marked to be summed out, `infer={"enumerate": "parallel"}`.
         countable: Those whose values can be counted.
+        shared: The global latent sites, which all datapoints have in common.
     """
 
     nesting: int = 1
     latent: frozenset[str] = frozenset()
     marked: frozenset[str] = frozenset()
     countable: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
 
 
 _structures: WeakKeyDictionary[Any, Structure] = WeakKeyDictionary()
@@ -57,8 +60,13 @@ def look(part: Callable[..., Any], x: Tensor) -> Structure:
     watch.restore()
     frames = [f for site in sample_sites(trace).values() for f in site["cond_indep_stack"] if f.vectorized]
     latent = latent_sites(trace)
-    kinds = (frozenset(name for name, site in latent.items() if is_one(site)) for is_one in (is_marked, is_countable))
-    _structures[owner] = found = Structure(max([1, *(-f.dim for f in frames)]), frozenset(latent), *kinds)
+    marked, countable = (
+        frozenset(name for name, site in latent.items() if is_one(site)) for is_one in (is_marked, is_countable)
+    )
+    shared = frozenset(name for name, site in global_sites(trace).items() if not site["infer"].get("is_auxiliary"))
+    _structures[owner] = found = Structure(
+        max([1, *(-f.dim for f in frames)]), frozenset(latent), marked, countable, shared
+    )
     return found
 
 
@@ -98,7 +106,15 @@ def traces(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, part
 
     Returns:
         The traces of model and guide.
+
+    Raises:
+        InputError: If several draws are wanted of a pair with global latent variables, of which one serves all rows.
     """
+    if particles > 1 and (names := look(guide, x).shared | look(model, x).shared):
+        raise InputError(
+            f"site '{min(names)}' is global, and this draws for each datapoint alone: ask evaluate for bound and "
+            "log p(x), and sample for draws"
+        )
     with particle_plate(particles, nesting(x, guide, model) if particles > 1 else 1):
         guide_trace = poutine.trace(guide).get_trace(x)
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x)

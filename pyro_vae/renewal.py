@@ -12,6 +12,8 @@ from functools import partial
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from pyro.infer.autoguide import AutoGuide
+from pyro.poutine.messenger import _bound_partial
 from torch import nn
 
 from pyro_vae.errors import InputError, reason
@@ -50,6 +52,8 @@ class Renewal:
             return self._function(value)
         if isinstance(value, MethodType):
             return MethodType(value.__func__, self(value.__self__, name))
+        if isinstance(value, _bound_partial):  # a function inside a handler of Pyro's
+            return _bound_partial(self(value.func, name))
         if isinstance(value, partial):
             return type(value)(self(value.func, name), *map(self, value.args), **self._table(value.keywords))
         if isinstance(value, ModuleType):
@@ -71,13 +75,22 @@ class Renewal:
         return {key: self(each, str(key)) for key, each in values.items()}
 
     def _copied(self, value: Any, name: str) -> Any:
+        # An autoguide that is copied loses its model, and so does its copy.
+        inner = [part for _, net in _nets(value) for part in net.modules()]
+        models = [(part, part._model) for part in inner if isinstance(part, AutoGuide)]
         try:
             copied = copy.deepcopy(value, self._copies)
         except Exception as error:  # a user's object may refuse in any way
             raise InputError(f"{name or type(value).__name__} cannot be copied for the run: {reason(error)}") from error
-        inner = [(name, copied)] if isinstance(copied, nn.Module) else _nets(copied)
-        self.nets += [(each or type(net).__name__, net) for each, net in inner]
-        return self._remember(value, copied)
+        finally:
+            for auto, held in models:
+                auto._model = held
+        self._remember(value, copied)
+        for auto, held in models:
+            self._copies[id(auto)]._model = self(held)
+        found = [(name, copied)] if isinstance(copied, nn.Module) else _nets(copied)
+        self.nets += [(each or type(net).__name__, net) for each, net in found]
+        return copied
 
     def _function(self, function: FunctionType) -> FunctionType:
         installed = is_installed(function.__globals__.get("__name__", ""))

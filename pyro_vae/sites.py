@@ -5,6 +5,7 @@ __all__ = [
     "Site",
     "deterministic_sites",
     "evaluation_mode",
+    "global_sites",
     "in_rows",
     "innermost",
     "is_factor",
@@ -64,8 +65,18 @@ def evaluation_mode(*modules: Any) -> Iterator[None]:
 def sample_sites(trace: Trace) -> dict[str, Site]:
     """Returns the sites of a trace that have a log density, by name: latent, auxiliary and observed ones, and factors.
 
-    Plates and `pyro.deterministic`, which are sample sites to Pyro, are none.
+    Plates and `pyro.deterministic`, which are sample sites to Pyro, are none. Neither are `global_sites`, which no
+    datapoint has a density of.
     """
+    return {name: site for name, site in _drawn_sites(trace).items() if not _is_global(site)}
+
+
+def global_sites(trace: Trace) -> dict[str, Site]:
+    """Returns the latent and auxiliary sites of a trace that lie in no plate and are one event, by name."""
+    return {name: site for name, site in _drawn_sites(trace).items() if _is_global(site)}
+
+
+def _drawn_sites(trace: Trace) -> dict[str, Site]:
     nodes: Mapping[str, Any] = trace.nodes
     return {
         name: site
@@ -74,6 +85,12 @@ def sample_sites(trace: Trace) -> dict[str, Site]:
         and not poutine.util.site_is_subsample(site)
         and not site["infer"].get("_deterministic")
     }
+
+
+def _is_global(site: Site) -> bool:
+    if site["is_observed"] or is_factor(site) or any(frame.vectorized for frame in site["cond_indep_stack"]):
+        return False
+    return not site["fn"].batch_shape
 
 
 def latent_sites(trace: Trace) -> dict[str, Site]:

@@ -199,9 +199,12 @@ MISTAKES = {
         program(between="pyro.sample('u', dist.Normal(0.0, 1.0))"),
         "vae.py:guide does not sample site 'u' of vae.py:model: give it one of that name",
     ),
-    "a latent variable of all datapoints": (
-        program(model="pyro.sample('w', dist.Normal(0.0, 1.0))", guide="pyro.sample('w', dist.Normal(0.0, 1.0))"),
-        "site 'w' of vae.py:guide lies in no plate of the datapoints, .*: make it a pyro.param, .*--inference full_vb",
+    "latent variables of all datapoints in a plate": (
+        program(
+            model="with pyro.plate('parts', 3): pyro.sample('w', dist.Normal(0.0, 1.0))",
+            guide="with pyro.plate('parts', 3): pyro.sample('w', dist.Normal(0.0, 1.0))",
+        ),
+        r"site 'w' of vae.py:guide lies in no plate of the datapoints, .*: make it one by .to_event",
     ),
     "a likelihood of the data": (
         program(between="loc = loc + batch.flip(-1)"),

@@ -327,7 +327,7 @@ def _title(run: Run) -> str:
     s = run.settings
     grey = "" if s.binarize == "none" else f", {s.binarize} binarisation"
     name = Path(s.data).stem.replace("$", r"\$")  # no mathematics
-    weights = ", weights at their mean" if has_random_weights(run.model) else ""
+    weights = f", {getattr(run.model, 'told', 'weights at their mean')}" if has_random_weights(run.model) else ""
     return f"{name}{grey}: {Path(s.model).stem} model, {Path(s.inference).stem}, {s.latent} latents{weights}"
 
 

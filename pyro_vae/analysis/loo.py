@@ -21,6 +21,7 @@ from pyro_vae.bayesian import has_random_weights
 from pyro_vae.device import seeded
 from pyro_vae.elbo import ROWS, log_weights
 from pyro_vae.errors import InputError
+from pyro_vae.plates import look
 from pyro_vae.sites import evaluation_mode, isolated
 
 
@@ -48,6 +49,8 @@ def loo(
     """
     if not has_random_weights(model):
         raise InputError(f"{type(model).__name__} has no random weights: leave-one-out is for runs of full_vb")
+    if names := look(guide, x).shared:
+        raise InputError(f"site '{min(names)}' is global, and drawn by the guide: leave-one-out is for runs of full_vb")
     log_px = torch.empty(1, draws, len(x), dtype=torch.float64)
     with seeded(seed, x.device), isolated(), evaluation_mode(model, guide):
         for draw in range(draws):

@@ -12,6 +12,8 @@ from torch import nn
 from pyro_vae.data.dataset import Dataset
 from pyro_vae.data.loading import more_of
 from pyro_vae.device import resolve, seeded
+from pyro_vae.errors import told
+from pyro_vae.global_latents import with_globals
 from pyro_vae.run import folder
 from pyro_vae.run.prepared import Prepared, prepare
 from pyro_vae.run.record import used_data_dir
@@ -62,7 +64,9 @@ class Run:
     @classmethod
     def of(cls, path: Path, prepared: Prepared, rows: list[list[float]]) -> "Run":
         """Makes a run of what was prepared for it."""
-        return cls(path, prepared.settings, prepared.dataset, prepared.model, prepared.guide, rows)
+        with told(f"looking at {type(prepared.model).__name__}"):
+            model = with_globals(prepared.model, prepared.guide, prepared.dataset.train)
+        return cls(path, prepared.settings, prepared.dataset, model, prepared.guide, rows)
 
     @classmethod
     def open(
@@ -110,7 +114,8 @@ class Run:
     @property
     def modules(self) -> dict[str, nn.Module]:
         """The model and, where there is one, the guide, by these names."""
-        return {"model": self.model} | ({} if self.guide is None else {"guide": self.guide})
+        model = getattr(self.model, "plain", self.model)  # what draws global latent variables has no state of its own
+        return {"model": model} | ({} if self.guide is None else {"guide": self.guide})
 
     def on(self, data: Any, **beside: Any) -> "Run":
         """Returns the run with other data of the same columns as its test split; see `pyro_vae.data.more_of`."""

@@ -16,6 +16,7 @@ from pyro_vae.bayesian import has_random_weights
 from pyro_vae.data.dataset import Dataset
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError, told
+from pyro_vae.global_latents import with_globals
 from pyro_vae.marginal import LOOKED_AT, Estimates, Marginal, bounds, no_density, points, weights_cost
 from pyro_vae.masses import in_cells
 from pyro_vae.measure import in_bits, measure
@@ -23,6 +24,7 @@ from pyro_vae.run import parts
 from pyro_vae.run.settings import MARGINAL
 from pyro_vae.sites import evaluation_mode, isolated, weighted_sites
 from pyro_vae.split import Split
+from pyro_vae.steps import at_step
 from pyro_vae.traced import worth_compiling
 
 # The bound makes do with so many draws of each datapoint.
@@ -161,6 +163,8 @@ def score(
         InputError: If a bound or an estimator that needs a density is asked of a guide that is a point, an estimator
             declines, or a user's part fails.
     """
+    with told(f"looking at {type(model).__name__}"):
+        model = with_globals(model, guide, data)
     random_weights = has_random_weights(model)
     if random_weights and ranks.count() > 1:
         raise InputError("datapoints share the draws of random weights: evaluate them without torchrun")
@@ -192,7 +196,7 @@ def _points(guide: nn.Module | None, data: Split) -> list[str]:
 @torch.no_grad()
 def _weighted(model: nn.Module, guide: nn.Module | None, data: Split) -> list[str]:
     modules = [part for part in (model, guide) if part is not None]
-    with seeded(0, data.device), isolated(), evaluation_mode(*modules):
+    with seeded(0, data.device), isolated(), evaluation_mode(*modules), at_step(torch.tensor(1)):
         x = data.first(LOOKED_AT)
         found = [name for part in modules for name in weighted_sites(poutine.trace(part).get_trace(x))]
     return list(dict.fromkeys(found))

@@ -12,6 +12,7 @@ from pyro_vae.bayesian import has_random_weights
 from pyro_vae.device import host_generators
 from pyro_vae.errors import InputError, Interrupted, RunError, reason, told
 from pyro_vae.marginal import LOOKED_AT, bound, information, proposal, weights_cost
+from pyro_vae.plates import look
 from pyro_vae.run import folder
 from pyro_vae.run.fit import Clock, Learner, fit, not_finite, require_finite
 from pyro_vae.run.progress import Progress
@@ -55,7 +56,8 @@ class Training:
         self.run, self.learner, self.clock, self.signals, self.log = run, learner, clock, signals, log
         self.weighted = weighted
         with told("looking at the guide"):
-            self.proposal = proposal(run.guide, run.dataset.train.first(LOOKED_AT))
+            self.proposal = proposal(run.guide, x := run.dataset.train.first(LOOKED_AT))
+            self.latent = look(run.model, x).latent
         most = _FITTED if self.proposal is None else _SHARING if has_random_weights(run.model) else _DRAWS
         self.splits = [split.some(most) for split in (run.dataset.train, run.dataset.test)]
         self.watch = python_state.Watch(run.modules.values())
@@ -99,7 +101,7 @@ class Training:
     def _tell_collapse(self) -> None:
         """Says so where the latent variables have come to say nothing of the data."""
         run = self.run
-        if self.proposal is None or run.settings.samples <= getattr(self.learner, "warmup", 0):
+        if self.proposal is None or not self.latent or run.settings.samples <= getattr(self.learner, "warmup", 0):
             return
         if (carried := information(run.model, self.proposal, self.splits[1])) >= _CARRIED:
             return

@@ -192,7 +192,7 @@ class Page:
 
     def _heading(self) -> str:
         run, s = self.explorer.run, self.explorer.run.settings
-        weights = ", weights at their mean" if has_random_weights(run.model) else ""
+        weights = f", {getattr(run.model, 'told', 'weights at their mean')}" if has_random_weights(run.model) else ""
         count = 0 if self.explorer.points is None else len(self.explorer.points.rows)
         data = f"{count:,} datapoints ({self.explorer.split})" if count else "the data are not here"
         names = [Path(name).stem for name in (s.data, s.model, s.inference)]
