@@ -23,11 +23,12 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import attacks
-from attacks.bench import Attack, Bench
+from attacks.bench import RUNS, Attack, Bench, said_of
 
 # Everything that a command may import, once.
 import pyro_vae.analysis.analyze
@@ -158,6 +159,15 @@ def attacked(attack: Attack, bench: Bench) -> Answer:
         shutil.rmtree(place, ignore_errors=True)
 
 
+def _set(every: list[Attack], bench: Bench) -> None:
+    global _every, _bench
+    _every, _bench = every, bench
+
+
+def _attacked(number: int) -> tuple[int, Answer]:
+    return number, attacked(_every[number], _bench)
+
+
 def chosen(options: argparse.Namespace) -> Iterator[Attack]:
     every = [attack for door in options.doors or attacks.DOORS for attack in attacks.made(door)]
     if options.only:
@@ -174,31 +184,33 @@ def main() -> None:
     parser.add_argument("--take", type=int, help="so many of them, at random")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--record", type=Path, help="a Markdown file for the results")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="so many at a time")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     os.environ.setdefault("MPLBACKEND", "agg")
     warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # threads of libraries, which bear a fork
     fallen: list[tuple[Attack, Answer]] = []
     rows: dict[str, Counter[str]] = {}
+    every = [*chosen(options)]
     with tempfile.TemporaryDirectory(prefix="attacks-") as home:
         bench = Bench(Path(home).resolve(), forked)
-        for attack in chosen(options):
-            answer = attacked(attack, bench)
-            row = rows.setdefault(attack.door, Counter())
-            row.update(inputs=1, refused=answer.status == 2, answered=answer.status == 0, failed=answer.status == 1)
-            row["seconds"] = max(row["seconds"], round(answer.seconds * 10))
-            row["growth"] = max(row["growth"], answer.growth >> 20)
-            row.update(fallen=bool(answer.wrong))
-            if answer.wrong:
-                fallen.append((attack, answer))
-            if answer.wrong or options.verbose:
-                said = ascii(answer.err[-300:])
-                print(
-                    f"{answer.wrong or answer.status} | {attack.door}: {attack.what} | {attack.command} | {said}",
-                    flush=True,
-                )
-            if (done := sum(row["inputs"] for row in rows.values())) % 100 == 0:
-                print(f"{done:,} inputs, {len(fallen)} fallen", file=sys.stderr, flush=True)
+        for kind in RUNS:
+            bench.run(kind, Path(home, "whole", kind))
+        with get_context("fork").Pool(options.jobs, initializer=_set, initargs=(every, bench)) as pool:
+            for number, answer in pool.imap_unordered(_attacked, range(len(every))):
+                attack = every[number]
+                row = rows.setdefault(attack.door, Counter())
+                row.update(inputs=1, refused=answer.status == 2, answered=answer.status == 0, failed=answer.status == 1)
+                row["seconds"] = max(row["seconds"], round(answer.seconds * 10))
+                row["growth"] = max(row["growth"], answer.growth >> 20)
+                row.update(fallen=bool(answer.wrong))
+                if answer.wrong:
+                    fallen.append((attack, answer))
+                if answer.wrong or options.verbose:
+                    what = f"{answer.wrong or answer.status} | {attack.door}: {attack.what}"
+                    print(f"{what} | {said_of(attack.command, 300)} | {answer.err[-300:]!a}", flush=True)
+                if (done := sum(row["inputs"] for row in rows.values())) % 100 == 0:
+                    print(f"{done:,} inputs, {len(fallen)} fallen", file=sys.stderr, flush=True)
     total = sum(row["inputs"] for row in rows.values())
     print(f"{total} inputs, {len(fallen)} fallen")
     if options.record:
@@ -216,7 +228,7 @@ def report(rows: dict[str, Counter[str]], fallen: list[tuple[Attack, Answer]]) -
         total["seconds"], total["growth"] = max(total["seconds"], row["seconds"]), max(total["growth"], row["growth"])
     lines = "\n".join(
         f"| {door} | {' | '.join(f'{row[name]:,}' for name in columns)} | {row['seconds'] / 10} | {row['growth']} |"
-        for door, row in [*rows.items(), ("**all**", total)]
+        for door, row in [*sorted(rows.items()), ("**all**", total)]
     )
     kinds = "\n".join(f"- {answer.wrong}: {attack.door}, {attack.what}" for attack, answer in fallen) or "None."
     return f"""# Attacked

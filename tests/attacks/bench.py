@@ -219,5 +219,5 @@ WORDS = (
 )
 
 
-def said_of(value: Any) -> str:
-    return ascii(value)[:30]
+def said_of(value: Any, most: int = 30) -> str:
+    return ascii(value)[:most]

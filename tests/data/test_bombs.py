@@ -121,3 +121,27 @@ def test_a_directory_that_lies_is_found_out(fifty_megabytes, tmp_path):
         archive.writestr("x.npy", packed)
     with pytest.raises(InputError, match="cannot be read as a NumPy array"):
         load_data(str(tmp_path / "x.npz"))
+
+
+def test_what_a_library_in_c_says_of_a_picture_is_not_shown(tmp_path, capfd):
+    """A compressed TIFF that is cut: libtiff writes to standard error by itself."""
+    content = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(
+        content, "tiff", compression="tiff_lzw"
+    )
+    whole = load_data(str(_doubled(tmp_path, content.getvalue())))
+    assert whole.features == 64 * 64
+    cut = bytearray(content.getvalue())
+    cut[1000:2000] = bytes(1000)
+    (tmp_path / "twice" / "1.tif").write_bytes(cut)
+    with pytest.raises(InputError, match="cannot be read as an image"):
+        load_data(str(tmp_path / "twice"))
+    assert capfd.readouterr().err == ""
+
+
+def _doubled(path, content):
+    folder = path / "twice"
+    folder.mkdir()
+    for n in range(10):
+        (folder / f"{n}.tif").write_bytes(content)
+    return folder
