@@ -212,7 +212,7 @@ MISTAKES = {
     ),
     "a plate on another dimension": (
         program(('pyro.plate("rows", batch.shape[0])', 'pyro.plate("rows", batch.shape[0], dim=-2)')),
-        r"site 'latent' of vae.py:guide lies in no plate of the datapoints, .*inside pyro.plate\('data', n, dim=-1\)",
+        r"site 'latent' of vae.py:guide must be sampled inside pyro.plate\('data', n, dim=-1\), .*another dimension",
     ),
     "a plate of the features": (
         program(("dist.Normal(loc, scale).to_event(1), obs=batch", "dist.Normal(loc, scale), obs=batch")),
