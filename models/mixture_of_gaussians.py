@@ -18,7 +18,7 @@ from .bernoulli import BernoulliModel
 
 
 class MixtureOfGaussiansModel(BernoulliModel):
-    r"""Creates the Bernoulli model with a mixture in the place of its prior: `--elbo TraceEnum_ELBO` trains it.
+    r"""Creates the Bernoulli model with a mixture in the place of its prior, which `TraceEnum_ELBO` trains.
 
     With `--prior mixture`, p(x) is the same. Here the component y is a latent site, which Pyro sums out, so that its
     posterior probabilities :math:`p(y | z)` can be read: they are the clusters. A guide samples z alone.

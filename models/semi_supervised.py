@@ -17,7 +17,7 @@ from .conditional import ConditionalModel
 
 
 class SemiSupervisedModel(ConditionalModel):
-    """Creates the model M2: a conditional model whose labels may be missing. It is trained by `--elbo TraceEnum_ELBO`.
+    """Creates the model M2: a conditional model whose labels may be missing; `TraceEnum_ELBO` trains it.
 
     Bounds and log p are those of p(x, label) for a datapoint whose label is known, and of p(x) for the others.
     `--guide semi_supervised` brings a classifier q(y | x); with a guide of z alone, y is summed out in the model.

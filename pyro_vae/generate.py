@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from pyro_vae.enumerated import draw
 from pyro_vae.errors import InputError, told
 from pyro_vae.local import fit_gaussian
+from pyro_vae.plates import is_countable
 from pyro_vae.rows import generating
 from pyro_vae.sites import evaluation_mode, is_factor, isolated, latent_sites, sample_sites
 
@@ -101,6 +102,8 @@ def simulate_data(model: Callable[..., Any], x: Tensor, latents: Mapping[str, Te
 def by_site(model: Callable[..., Any], rows: Tensor) -> dict[str, Tensor]:
     """Gives numbers side by side to the latent sites of a model, in the order in which it samples them.
 
+    Discrete ones are left out, and are drawn.
+
     Arguments:
         model: The generative model.
         rows: Values of all latent variables, with shape `(size, latents)`.
@@ -111,7 +114,7 @@ def by_site(model: Callable[..., Any], rows: Tensor) -> dict[str, Tensor]:
     Raises:
         InputError: If there are more or fewer of them than the model has, or one is not in its site's support.
     """
-    sites = _latent(model, len(rows))
+    sites = _latent(model, len(rows), countable=False)
     sizes = {name: site["fn"].event_shape.numel() for name, site in sites.items()}
     if rows.shape[1] != sum(sizes.values()):
         raise InputError(f"{rows.shape[1]} latent variables are given, and the model has {sum(sizes.values())}")
@@ -135,7 +138,7 @@ def prior_quantiles(model: Callable[..., Any], shares: Tensor, draws: int = 10_0
     Returns:
         The quantiles, with shape `(shares, latents)`, latent variables in the order of `by_site`.
     """
-    flat = [site["value"].reshape(draws, -1) for site in _latent(model, draws).values()]
+    flat = [site["value"].reshape(draws, -1) for site in _latent(model, draws, countable=False).values()]
     values = torch.cat(flat, dim=1)
     return values.quantile(shares.to(values), dim=0)
 
@@ -145,11 +148,11 @@ def latent_names(model: Callable[..., Any]) -> list[str]:
     return [*_latent(model, 1)]
 
 
-def _latent(model: Callable[..., Any], size: int) -> dict[str, Any]:
-    """The latent sites of draws from the model."""
+def _latent(model: Callable[..., Any], size: int, countable: bool = True) -> dict[str, Any]:
+    """The latent sites of draws from the model, with those whose values can be counted or without."""
     with _drawing(model), isolated(), evaluation_mode(model):
         sites = sample_sites(poutine.trace(model).get_trace(None, size=size))
-    return {name: site for name, site in sites.items() if name != "x"}
+    return {name: site for name, site in sites.items() if name != "x" and (countable or not is_countable(site))}
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Programs with discrete latent variables: trained as SVI trains them, evaluated exactly, or refused in one line."""
 
 import copy
+import json
 import logging
 import math
 
@@ -384,3 +385,45 @@ def test_looking_at_a_pair_changes_nothing():
     log_weights(Chain(), Nothing(), x)
     check_pair(Mixture(), Posterior(), x)
     torch.testing.assert_close(torch.rand(3), expected)
+
+
+FILE = """
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+class Own(nn.Module):
+    def __init__(self, features, latent):
+        super().__init__()
+        self.loc, self.decoder = nn.Parameter(torch.randn(4, latent)), nn.Linear(latent, features)
+
+    def forward(self, x=None, size=None):
+        with pyro.plate("data", size if x is None else len(x), dim=-1):
+            y = pyro.sample("y", dist.Categorical(torch.ones(4) / 4))
+            z = pyro.sample("z", dist.Normal(self.loc[y], 1.0).to_event(1))
+            pixels = dist.Bernoulli(logits=self.decoder(z), validate_args=False)
+            return pyro.sample("x", pixels.to_event(1), obs=x)
+"""
+
+
+def test_a_file_without_a_mark_is_summed_out_by_enumerate(cli, tmp_path):
+    (tmp_path / "own.py").write_text(FILE)
+    settings = ("--model", "own.py", "--samples", 300, "--no-figures", "--out", "run")
+    asked = cli("train", *settings)
+    assert asked.status == 2
+    assert asked.err.endswith("does not sample site 'y' of own.py:Own: give it one of that name, it has 'z', or sum it "
+                              "out, --enumerate\n")  # fmt: skip
+    assert cli("train", "--enumerate", *settings).status == 0
+    assert cli("train", "--resume", "--trust", "--samples", 600, "--out", "run").status == 0
+    scored = cli("evaluate", "run", "--trust", "--limit", 20, "--particles", 50, "--json")
+    found = json.loads(scored.out)
+    assert found["bound"] < found["importance"]["log_px"]
+    assert cli("encode", "run", "--trust", "--out", "z.csv").status == 0
+    assert (tmp_path / "z.csv").read_text().startswith("row,y,y_p_0,y_p_1,y_p_2,y_p_3,z_1,")
+    assert cli("traverse", "run", "--trust").status == 0
+    needless = cli("train", "--enumerate", "--out", "none")
+    assert needless.status == 2
+    assert "--enumerate finds no discrete latent variable that could be summed out: leave it out" in needless.err
+    wrong = cli("train", "--enumerate", "perhaps", "--out", "none")
+    assert (wrong.status, "choose from true, false" in wrong.err) == (2, True)
