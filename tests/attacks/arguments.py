@@ -32,6 +32,7 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "sample": (["sample", "run"], "number out device"),
     "reconstruct": (["reconstruct", "run"], "number out"),
     "manifold": (["manifold", "run"], "grid out"),
+    "explore": (["explore", "run", "--html", "page.html"], "html limit port split device data"),
     "encode": (["encode", "run"], "out particles seed data"),
     "impute": (["impute", "run"], "out particles draws seed data"),
     "compare": (["compare", "run", "run", "--limit", "2"], "particles marginal limit"),

@@ -19,6 +19,7 @@ OPENING = {
     "sample": ["sample", "run", "--number", "4"],
     "reconstruct": ["reconstruct", "run", "--number", "2"],
     "manifold": ["manifold", "run", "--grid", "2"],
+    "explore": ["explore", "run", "--html", "page.html", "--limit", "4"],
     "compare": ["compare", "run", "run", *SHORT],
     "encode": ["encode", "run", "--out", "t.csv", "--particles", "2"],
     "analyze": ["analyze", "run", "--limit", "3", "--draws", "4", "--chains", "2", "--warmup", "2", "--quick"],

@@ -40,11 +40,11 @@ class Explorer:
         self.start: Array = np.median(self.space.prior, axis=0)
 
     def places(self) -> Array:
-        """Where the data are on the plane, with shape `(points, 2)`; a single latent variable is spread upwards."""
+        """Where the data are on the plane, with shape `(points, 2)`; along a line they are spread upwards."""
         if self.points is None:
             return np.empty((0, 2))
         found = self.plane.on(self.points.vectors)
-        if self.space.size == 1:
+        if not self.plane.basis[1].any():
             found[:, 1] = np.random.default_rng(0).uniform(-1.0, 1.0, len(found))
         return found
 

@@ -138,20 +138,26 @@ def picture_figure(picture: Images | Bars, source: ColumnDataSource, datapoint: 
         plot.axis.visible = plot.grid.visible = False
         return plot
     names = picture.names
-    left_out = f"; {picture.left_out:,} columns that move less are left out" if picture.left_out else ""
+    left_out = f"; {picture.left_out:,} columns that move less left out" if picture.left_out else ""
     plot = figure(
-        x_range=Range1d(-0.25, 2.4),
+        x_range=Range1d(-0.25, 2.7),
         y_range=FactorRange(*reversed(names)),
         height=60 + 24 * len(names),
         sizing_mode="stretch_width",
         toolbar_location=None,
-        x_axis_label="from the least to the greatest value of the data" + left_out,
+        x_axis_label="share of the data's range" + left_out,
     )
     plot.hbar("name", left=0.0, right="mean", height=0.6, source=source, color="#7fb2d9")
     plot.segment("low", "name", "high", "name", source=source, color=_INK, line_width=2)
     plot.scatter("place", "name", source=datapoint, size=9, marker="diamond", color=_MARK)
     plot.text(
-        1.3, "name", "text", source=source, text_font_size="11px", text_baseline="middle", background_fill_color="white"
+        1.25,
+        "name",
+        "text",
+        source=source,
+        text_font_size="10px",
+        text_baseline="middle",
+        background_fill_color="white",
     )
     plot.xaxis.ticker = FixedTicker(ticks=[0.0, 0.5, 1.0])
     plot.grid.visible = False

@@ -90,7 +90,8 @@ class Page:
         document.template = TEMPLATE
         document.title = f"{self.explorer.run.path.name}: latent space"
         space, plane = self.explorer.space, self.explorer.plane
-        latents = [] if self.alone else self.explorer.order[:_MOST]
+        order = self.explorer.order if space.size > _SEEN else [*range(space.size)]
+        latents = [] if self.alone else order[:_MOST]
         sliders = [self._slider(n) for n in latents]
         along = Slider(
             title="from A to B",

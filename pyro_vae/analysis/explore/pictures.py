@@ -113,10 +113,14 @@ class Bars:
                 values, text = (share, share, share), f"{share:.2f}"
             else:
                 values = self._place(mean[n], n), self._place(low[n], n), self._place(high[n], n)
-                text = f"{mean[n]:.3g}  [{low[n]:.3g}, {high[n]:.3g}]"
+                text = f"{_short(mean[n])}  [{_short(low[n])}, {_short(high[n])}]"
             for name, value in zip(columns, (*values, text), strict=True):
                 columns[name].append(value)
         return {"name": self.names, **columns}
 
     def _place(self, value: float, column: int) -> float:
         return float((value - self.low[column]) / (self.high[column] - self.low[column]))
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if 1_000 <= abs(value) < 1e6 else f"{value:.3g}"

@@ -42,25 +42,27 @@ class Plane:
             order: Latent variables, those that change the most first.
         """
         size = space.size
-        if vectors is None or size <= 2:
-            first = sorted(order[:2])
-            basis = np.zeros((2, size))
+        # The number of a class is no distance: there, sliders alone lead from one to another.
+        free = [n for n in order if not space.whole[n]] or order
+        basis = np.zeros((2, size))
+        if vectors is None or len(free) <= 2:
+            first = sorted(free[:2])
             basis[range(len(first)), first] = 1.0
-            center = np.zeros(size) if size <= 2 else np.median(space.prior, axis=0)
+            center = np.median(space.prior, axis=0)
             center[first] = 0.0
-            labels = (space.names[first[0]], space.names[first[1]] if size > 1 else "")
+            labels = (space.names[first[0]], space.names[first[1]] if len(first) > 1 else "")
         else:
             finite = vectors[np.isfinite(vectors).all(1)]
             center = finite.mean(0)
-            _, spread, rows = np.linalg.svd(finite - center, full_matrices=False)
+            _, spread, rows = np.linalg.svd((finite - center)[:, free], full_matrices=False)
             # The sign of a component is anyone's choice: its largest part is positive.
-            basis = rows[:2] * np.sign(rows[:2][[0, 1], abs(rows[:2]).argmax(1)])[:, None]
+            basis[:, free] = rows[:2] * np.sign(rows[:2][[0, 1], abs(rows[:2]).argmax(1)])[:, None]
             share = spread[:2] ** 2 / (spread**2).sum()
             one, two = (f"principal component {n + 1} ({share[n]:.0%} of the variance)" for n in range(2))
             labels = one, two
         shown = np.concatenate([space.prior, *([] if vectors is None else [vectors])]) - center
         low, high = np.nanquantile(shown @ basis.T, (0.003, 0.997), axis=0)
-        if size == 1:
+        if not basis[1].any():
             low[1], high[1] = -2.0, 2.0
         margin = 0.04 * (high - low)
         return cls(basis, center, labels, low - margin, high + margin)

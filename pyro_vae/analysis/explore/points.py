@@ -158,7 +158,9 @@ class Points:
         found = {}
         for name, site in self.space.sites.items():
             columns = [column for column in table if column.rpartition("_")[0] == name and column[-1].isdigit()]
+            columns = columns or [name] * (name in table)
             if columns:
                 values = torch.tensor(table[columns].to_numpy(np.float32))
-                found[name] = values.reshape(len(values), *site.event)
+                # Of a discrete site `encode` tells the most probable value as a coordinate.
+                found[name] = site.value(values) if site.whole else values.reshape(len(values), *site.event)
         return found

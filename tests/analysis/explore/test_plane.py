@@ -9,10 +9,11 @@ from pyro_vae.analysis.explore.plane import Plane, activity, ellipse
 from pyro_vae.analysis.explore.space import Space
 
 
-def _space(size, rng):
+def _space(size, rng, whole=()):
     draws = rng.normal(size=(4000, size))
     low, high = np.quantile(draws, (0.005, 0.995), axis=0)
-    return SimpleNamespace(size=size, prior=draws, low=low, high=high, names=[f"z_{n + 1}" for n in range(size)])
+    names, whole = [f"z_{n + 1}" for n in range(size)], np.isin(range(size), whole)
+    return SimpleNamespace(size=size, prior=draws, low=low, high=high, names=names, whole=whole)
 
 
 def test_two_latent_variables_are_the_plane():
@@ -43,6 +44,16 @@ def test_one_latent_variable_lies_along_a_line():
     plane = Plane.of(_space(1, rng), rng.normal(size=(50, 1)), [0])
     np.testing.assert_allclose(plane.on(np.array([[0.4]])), [[0.4, 0.0]])
     np.testing.assert_allclose(plane.vectors(np.array([[0.4, 9.0]])), [[0.4]])
+
+
+def test_the_number_of_a_class_is_no_direction():
+    rng = np.random.default_rng(0)
+    data = np.concatenate([rng.integers(0, 10, (500, 1)), rng.normal(size=(500, 3))], 1)
+    plane = Plane.of(_space(4, rng, whole=[0]), data, [0, 1, 2, 3])
+    assert (plane.basis[:, 0] == 0).all()
+    np.testing.assert_allclose(plane.basis @ plane.basis.T, np.eye(2), atol=1e-12)
+    plane = Plane.of(_space(3, rng, whole=[1]), data[:, 1:], [1, 2, 0])
+    assert plane.labels == ("z_1", "z_3")
 
 
 def test_the_most_active_come_first(linear):

@@ -113,7 +113,9 @@ class Sees(nn.Module):
 
 
 def test_hmc_declines_what_it_cannot_move(made):
-    run = made(Discrete(), Sees(), np.zeros((20, 3), np.float32))
+    run = made(Discrete(), Sees(), np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32))
     points = Points(run, Space(run), "test", 20)
+    # A discrete site is at its most probable value: where logit x_1 + x_2 + x_3 is above 0.
+    np.testing.assert_array_equal(points.vectors[:, 0], run.dataset.test.first().sum(1) > 0)
     with pytest.raises(InputError, match="HMC cannot move site 'k'"):
         points.posterior(0)
