@@ -14,6 +14,7 @@ import numpy as np
 from pyro_vae.data.source import Array, Part, Source, refusing, shaped
 from pyro_vae.errors import InputError
 from pyro_vae.files import open_regular, require_regular
+from pyro_vae.memory import said
 
 # By name: torchvision's class, and what makes it the training and the test split.
 SETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -39,7 +40,8 @@ _HOMES = {
     "stl10": ("stl10_binary*",),
     "omniglot": ("omniglot-py",),
 }
-_LARGEST = 2**28
+# The largest of their files is STL-10's; what is packed alone is USPS.
+_LARGEST, _UNPACKED = 2**32, 2**28
 
 
 def vision_source(name: str, folder: Path) -> Source:
@@ -105,6 +107,8 @@ def _require_files(name: str, folder: Path, kind: str) -> None:
             continue
         with refusing(f"--data {name} cannot be read, {path}"):
             require_regular(path)
+            if path.stat().st_size > _LARGEST:
+                raise ValueError(f"it is larger than any of its files, which have {said(_LARGEST)} at most")
             if path.suffix == ".bz2":
                 _require_small(path)
 
@@ -114,5 +118,5 @@ def _require_small(path: Path) -> None:
     with open_regular(path) as file, bz2.open(file) as unpacked:
         size = 0
         while piece := unpacked.read(2**20):
-            if (size := size + len(piece)) > _LARGEST:
-                raise ValueError(f"it unpacks to more than {_LARGEST >> 20} MiB")
+            if (size := size + len(piece)) > _UNPACKED:
+                raise ValueError(f"it unpacks to more than {_UNPACKED >> 20} MiB")

@@ -145,3 +145,12 @@ def _doubled(path, content):
     for n in range(10):
         (folder / f"{n}.tif").write_bytes(content)
     return folder
+
+
+def test_a_file_of_a_known_set_that_is_too_large_is_not_hashed(tmp_path):
+    path = tmp_path / "cifar-10-batches-py" / "data_batch_1"
+    path.parent.mkdir()
+    path.touch()
+    os.truncate(path, 60 << 30)  # which take no place on a disk
+    with pytest.raises(InputError, match=r"data_batch_1: it is larger than any of its files, which have 4\.29 GB"):
+        load_data("cifar10", folder=tmp_path)
