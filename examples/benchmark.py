@@ -113,9 +113,28 @@ def other_pairs() -> Iterator[tuple[str, dict[str, Contestant]]]:
         ("a conditional pair", "conditional", "conditional", pyro.infer.Trace_ELBO),
         ("a convolutional pair", f"{colours}:ColourModel", f"{colours}:ColourGuide", pyro.infer.Trace_ELBO),
     ):
-        settings = Settings.of({"data": Case(*CASES[0]).data.name, "model": model, "guide": guide, "latent": 20})
-        pairs = [prepare(settings, torch.device("cpu"), Path("none"), {}) for _ in range(2)]
+        pairs = [prepared(model, guide) for _ in range(2)]
         yield title, {OURS: traced(pairs[0], elbo), "pyro.infer.SVI.step": stepped(pairs[1], elbo)}
+    tutorial, sizes = f"{Path(__file__).with_name('tutorial_vae.py')}:VAE", {"z_dim": 20, "hidden_dim": 500}
+    softplus = {"activation": "softplus"}
+    pairs = [
+        prepared(tutorial, tutorial, latent=Settings().latent, set={"model": sizes}),
+        prepared("bernoulli", set={"model": softplus, "guide": softplus}),
+        prepared(tutorial, tutorial, latent=Settings().latent, set={"model": sizes}),
+    ]
+    yield (
+        "a pair as in Pyro's tutorial",
+        {
+            OURS: traced(pairs[0], pyro.infer.Trace_ELBO),
+            "the same, as classes from the shelf": traced(pairs[1], pyro.infer.Trace_ELBO),
+            "pyro.infer.SVI.step": stepped(pairs[2], pyro.infer.Trace_ELBO),
+        },
+    )
+
+
+def prepared(model: str, guide: str = "gaussian", latent: int = 20, **more: object) -> Prepared:
+    settings = {"data": Case(*CASES[0]).data.name, "model": model, "guide": guide, "latent": latent, **more}
+    return prepare(Settings.of(settings), torch.device("cpu"), Path("none"), {})
 
 
 def traced(pair: Prepared, elbo: type[pyro.infer.ELBO]) -> Contestant:
