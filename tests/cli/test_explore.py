@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,9 +61,14 @@ def test_a_page_without_a_server_holds_all_that_it_shows(cli, run, tmp_path):
 def test_it_ends_on_signals(run, number, status, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "pyro_vae", "explore", str(run.path)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
-    ) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # What runs in the background of a shell is started with SIGINT ignored, and so would be its children.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with (
+        subprocess.Popen(command, **pipes, env=environment, cwd=tmp_path, preexec_fn=heed) as process,
+        ExitStack() as at_the_end,
+    ):
+        at_the_end.callback(process.kill)  # a test that fails does not wait for it
         assert select.select([process.stdout], [], [], 120)[0]
         address = process.stdout.readline().strip()
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{43}/", address)
@@ -70,4 +77,5 @@ def test_it_ends_on_signals(run, number, status, tmp_path):
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (status, "")
-    assert err == ("pyro-vae: interrupted\n" if number == signal.SIGINT else "")
+    # The first newline is click's, for the line on which a terminal shows ^C.
+    assert err == ("\npyro-vae: interrupted\n" if number == signal.SIGINT else "")
