@@ -19,7 +19,7 @@ def _array(name, array):
     ("arguments", "message"),
     [
         (("train", "--model", "nope"), "--model nope is unknown: choose from bernoulli, beta, "),
-        (("train", "--guide", "nope"), "--guide nope is unknown: choose from flow, full_rank, gaussian"),
+        (("train", "--guide", "nope"), "--guide nope is unknown: choose from conditional, flow, full_rank, gaussian"),
         (("train", "--prior", "nope"), "--prior nope is unknown: choose from flow, laplace"),
         (("train", "--inference", "nope"), "--inference nope is unknown: choose from aevb, full_vb, mcem, wake_sleep"),
         (("train", "--model", "nope.py"), "--model nope.py cannot be read: No such file"),
