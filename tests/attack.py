@@ -33,6 +33,7 @@ from attacks.bench import RUNS, Attack, Bench, said_of
 # Everything that a command may import, once.
 import pyro_vae.analysis.analyze
 import pyro_vae.analysis.comparison
+import pyro_vae.analysis.explore.standalone
 import pyro_vae.analysis.figures
 import pyro_vae.analysis.report
 import pyro_vae.run.train  # noqa: F401
