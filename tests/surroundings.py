@@ -156,8 +156,8 @@ def report(table: dict[str, dict[str, str]]) -> str:
     return f"""# Surroundings
 
 Exit statuses of all commands where something is not as usual. 0 is success; 1 or 2 and one line on standard error
-(as far as there is one) say what cannot be written; 141 is how a shell says that nobody reads the output. No command ends with a
-traceback, hangs, or leaves a half-written file.
+(as far as there is one) say what cannot be written; 141 is how a shell says that nobody reads the output. No command
+ends with a traceback, hangs, or leaves a half-written file.
 
 | | {" | ".join(commands)} |
 |---|{"---|" * len(commands)}
