@@ -96,4 +96,4 @@ def test_names_that_the_font_lacks_are_drawn_without_a_word(cli):
     result = cli("train", "--data", "名前🦆\x01.npy", *tiny, "--out", "run")
     assert result.status == 0
     assert "Glyph" not in result.err
-    assert result.out.count("figure run/") == 4
+    assert "figure run/samples.png" in result.out
