@@ -66,7 +66,7 @@ class _Decaying:
 
     def __init__(self, device="cpu"):
         self.model, self.guide = nn.Linear(1, 1), None
-        self.data = SimpleNamespace(device=torch.device(device))
+        self.data = SimpleNamespace(device=torch.device(device), resident=True)
         self.weight, self.loss = torch.ones(()), torch.zeros(())
         self.steps = 0
 

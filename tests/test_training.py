@@ -50,7 +50,7 @@ class _Counting:
 
     def __init__(self):
         self.model, self.guide, self.loss = nn.Linear(1, 1), None, torch.zeros(())
-        self.data = SimpleNamespace(device=torch.device("cuda"))
+        self.data = SimpleNamespace(device=torch.device("cuda"), resident=True)
         self.cycles = 0
 
     def state_dict(self):

@@ -238,7 +238,7 @@ def _failing(x):
         (_two_layers, {"chains": 0}, "chains 0 is not possible"),
         (_two_layers, {"predictive": 1}, "predictive 1 is not possible: give a number from 4 to 2000"),
         (_draws_on_the_store, {}, "values that belong to no module: make them nn.Parameters"),
-        (_without_a_plate, {}, "sites outside a plate of 2 datapoints"),
+        (_without_a_plate, {}, "_without_a_plate needs latent and observed sites: it has"),
         (_without_data, {}, "needs latent and observed sites"),
         (_failing, {}, r"_failing cannot be run on data of shape .* KeyError: 'nothing' \(test_export.py:\d+\)"),
         (_categorical, {}, r"HMC cannot move site 'k' of _categorical: .* to its support IntegerInterval"),

@@ -58,7 +58,8 @@ def test_a_file_of_settings_keeps_all_but_the_data(data, options):
         if expected is not None:
             torch.testing.assert_close(torch.stack([*found]), torch.stack([*expected]))
     assert {k: v for k, v in absent.reading.items() if v is not None} == _kept(data)["reading"]
-    for read in (absent.train.first, lambda: absent.test.minibatch(3), lambda: bound(None, None, absent.test)):
+    pair = NormalModel(absent.features, 2, hidden=3), GaussianGuide(absent.features, 2, hidden=3)
+    for read in (absent.train.first, lambda: absent.test.minibatch(3), lambda: bound(*pair, absent.test)):
         with pytest.raises(InputError, match="they are gone"):
             read()
 

@@ -25,7 +25,7 @@ def test_an_old_run_is_opened_and_evaluated(old):
     result = run.evaluate(particles=20)
     # Its own last row is the same mean from other draws. Weights that were not read give -44.4 (sigmoid of nearly 0 for
     # all of 64 pixels: 64 log 2), ten nats and more below.
-    assert result["bound"] == pytest.approx(run.metrics[-1][3], abs=0.3)
+    assert result["bound"] == pytest.approx(run.rows[-1][3], abs=0.3)
     assert result["bound"] > -36
 
 
