@@ -48,9 +48,8 @@ def _takes(name: str, data: Dataset) -> bool:
     """Whether a likelihood of the shelf allows the data, as far as some of them tell."""
     part = parts.find("model", name)
     offered = {key: value for key, value in data.offers.items() if parts.takes(part, key)}
-    model = part(data.features, 1, hidden=1, **offered).to(data.train.device)
     try:
-        model, _, rows = adapted(model, None, data)
+        model, _, rows = adapted(part(data.features, 1, hidden=1, **offered).to(data.train.device), None, data)
     except InputError:  # it asks for labels, and the data have none
         return False
     return all(first_offence(model, split.some(1_000)) is None for split in (rows.train, rows.test))
