@@ -11,7 +11,18 @@ from typing import Any
 
 from torch import nn
 
-from pyro_vae.python_values import ABSENT, GLOBAL, Found, Path, Place, Plain, Search, is_the_users, own_entries
+from pyro_vae.python_values import (
+    ABSENT,
+    GLOBAL,
+    UNREADABLE,
+    Found,
+    Path,
+    Place,
+    Plain,
+    Search,
+    is_the_users,
+    own_entries,
+)
 
 Value = Plain | list[Any] | dict[Any, Any]
 
@@ -27,13 +38,23 @@ class Watch:
     def __init__(self, parts: Iterable[object], but: Iterable[str] = ()) -> None:
         self._parts, self._but = [*parts], frozenset(but)
         self._before = self._read()
+        # Before every compiled step: most are the same object still, which needs no call to tell.
+        unmarked = [found for found in self._before.values() if found.mark is None]
+        self._same = [(found.owner, found.key, found.value, found.is_as_it_was) for found in unmarked]
+        self._marked = [found for found in self._before.values() if found.mark is not None]
 
     def _read(self) -> dict[Place, Found]:
         return {found.place: found for found in Search(self._parts) if found.place[1][-1] not in self._but}
 
     def may_have_changed(self) -> bool:
         """Whether something is no longer what it was, by a look that costs microseconds."""
-        return any(not found.is_as_it_was() for found in self._before.values())
+        try:
+            for owner, key, value, is_as_it_was in self._same:
+                if owner[key] is not value and not is_as_it_was():
+                    return True
+        except UNREADABLE:
+            return True
+        return any(not found.is_as_it_was() for found in self._marked)
 
     def changes(self) -> list[str]:
         """Names the values that have changed, come or gone since, as `Class.attribute`."""

@@ -7,6 +7,7 @@ identity, and those that count or draw (iterators, random generators) by how far
 __all__ = [
     "ABSENT",
     "GLOBAL",
+    "UNREADABLE",
     "Found",
     "Path",
     "Place",
@@ -47,7 +48,7 @@ _INSTALLED = ("site-packages", "dist-packages")
 _TENSORS = ("_parameters", "_buffers", "_modules")
 _DEEPEST = 8
 _LARGEST = 1_000  # of what holds more, it is seen how many these are
-_UNREADABLE = (LookupError, AttributeError, TypeError, ValueError)
+UNREADABLE = (LookupError, AttributeError, TypeError, ValueError)
 
 
 class Found(NamedTuple):
@@ -82,7 +83,7 @@ class Found(NamedTuple):
         """Whether it is still there and the same, as far as a look at it tells."""
         try:
             now = self.owner[self.key]
-        except _UNREADABLE:
+        except UNREADABLE:
             return False
         return (now is self.value or _equal(now, self.value)) and (self.mark is None or self.mark == _mark(now))
 
@@ -99,7 +100,7 @@ class Found(NamedTuple):
         try:
             if self.owner[self.key] is not self.value:
                 self.owner[self.key] = self.value
-        except _UNREADABLE:  # what kept it is gone, or cannot be written to
+        except UNREADABLE:  # what kept it is gone, or cannot be written to
             return
         if isinstance(self.value, random.Random):
             self.value.setstate(self.mark)
