@@ -215,17 +215,24 @@ def _chains(a: Analysis) -> Iterator[Plot]:
     if (worst := _worst_datapoint(a)) is None:
         return
     tree, at = worst
+    ranks = az.plot_rank(tree)
+    for text in [text for axes in ranks.viz["figure"].item().axes for text in axes.texts]:
+        text.set(zorder=10, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})  # over the curves
     yield Plot(
         "Ranks",
         f"Datapoint {at}, which has the largest R-hat: the ranks of each chain among all draws, less what is expected; "
         "p is that of the test that they are uniform, as if the draws were independent.",
-        _png(az.plot_rank(tree)),
+        _png(ranks),
     )
     yield Plot("Trace", "The same datapoint: marginal distributions and chains.", _png(az.plot_trace_dist(tree)))
+    energy = az.plot_energy(tree)
+    for axes in energy.viz["figure"].item().axes:
+        if axes.get_ylabel() == "Chain":
+            axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     yield Plot(
         "Energy",
         "The same datapoint: energies (nats) and their changes from one draw to the next should be spread alike.",
-        _png(az.plot_energy(tree)),
+        _png(energy),
     )
 
 
