@@ -37,6 +37,19 @@ browser: install ## test the explorer in a Chromium, CHROMIUM=PATH or the one on
 	CHROMIUM=$${CHROMIUM:-$$(command -v chromium || command -v chromium-browser || command -v google-chrome || echo none)} \
 		OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -rs tests/browser
 
+.PHONY: docs
+docs: install ## build the site into build/site, and run its tutorials
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going --jobs 2 -d build/doctrees docs build/site
+	@echo "Open build/site/index.html."
+
+.PHONY: links
+links: install ## look up the links that lead out of the site, with a network
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b linkcheck -d build/doctrees docs build/links
+
+.PHONY: coverage
+coverage: install ## run the tests and tell which lines they reach
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report term:skip-covered --cov-report xml
+
 .PHONY: bench
 bench: install ## measure what a step costs, beside Pyro, torch and NumPyro, into docs/results/benchmark
 	VIRTUAL_ENV=.venv $(UV) pip install --quiet --group benchmark

@@ -9,7 +9,23 @@ from torch import Tensor
 
 
 class Guide(PyroModule):
-    """Base class of guides with one latent site `"z"`. A subclass gives `posterior`."""
+    """Base class of guides with one latent site `"z"`. A subclass gives `posterior`.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> import torch
+        >>> from torch import nn
+        >>> from pyro_vae.guides.base import Guide
+        >>> class Unit(Guide):
+        ...     def __init__(self, features, latent):
+        ...         super().__init__()
+        ...         self.mean = nn.Linear(features, latent)
+        ...
+        ...     def posterior(self, x):
+        ...         return dist.Normal(self.mean(x), 1.0).to_event(1)
+        >>> Unit(features=6, latent=2)(torch.rand(3, 6)).shape
+        torch.Size([3, 2])
+    """
 
     def __init__(self) -> None:
         super().__init__("guide")  # the prefix of its parameters in Pyro's store, apart from the model's

@@ -31,6 +31,13 @@ class ConditionalGuide(Guide):
 
     Raises:
         InputError: If the data have no labels.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae.guides.conditional import ConditionalGuide
+        >>> guide = ConditionalGuide(features=6, latent=2, classes=10, hidden=8)
+        >>> guide.posterior(torch.rand(3, 6), torch.tensor([0, 1, 7])).event_shape
+        torch.Size([2])
     """
 
     def __init__(

@@ -31,6 +31,13 @@ class FlowGuide(Guide):
         depth: The number of hidden layers of the encoder.
         activation: Their activation; see `pyro_vae.networks.hidden_layer`.
         transforms: The number of coupling transforms, each with a hidden layer of 64 units.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae.guides.flow import FlowGuide
+        >>> guide = FlowGuide(features=6, latent=2, hidden=8, transforms=2)
+        >>> guide.posterior(torch.rand(3, 6)).event_shape
+        torch.Size([2])
     """
 
     def __init__(

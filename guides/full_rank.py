@@ -33,6 +33,13 @@ class FullRankGuide(Guide):
         activation: Their activation; see `pyro_vae.networks.hidden_layer`.
         log_variance_factor: What the weights of A are multiplied by, as those of the log variance are in the author's
             wake-sleep.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae.guides.full_rank import FullRankGuide
+        >>> guide = FullRankGuide(features=6, latent=2, hidden=8)
+        >>> guide.posterior(torch.rand(3, 6)).event_shape
+        torch.Size([2])
     """
 
     def __init__(

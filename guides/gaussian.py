@@ -26,6 +26,13 @@ class GaussianGuide(Guide):
         activation: Their activation; see `pyro_vae.networks.hidden_layer`.
         log_variance_factor: What the weights of the log variance, though not its biases, are multiplied by: 1 in the
             paper and in the author's AEVB, 0.1 in his wake-sleep.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae.guides.gaussian import GaussianGuide
+        >>> guide = GaussianGuide(features=6, latent=2, hidden=8)
+        >>> guide.posterior(torch.rand(3, 6)).event_shape
+        torch.Size([2])
     """
 
     def __init__(

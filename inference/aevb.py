@@ -57,8 +57,8 @@ class AEVB(MinibatchLearner):
         kl: `sampled` leaves the estimator as it is, the paper's estimator A; `analytic` is the short word for
             `TraceMeanField_ELBO`, its estimator B.
         particles: The number of draws per datapoint, L in the paper, K in the importance-weighted bound.
-        objective: `elbo` is the paper's, `iwae` the short word for `ImportanceWeightedELBO`, which is tighter with more
-            particles, but rewards a q that covers the posterior more than one that resembles it.
+        objective: `elbo` is the paper's, `iwae` (Burda et al., 2016) is short for `ImportanceWeightedELBO`, which is
+            tighter with more particles, but rewards a q that covers the posterior more than one that resembles it.
         weight_prior: The standard deviation of the prior on the weights; `inf` is no prior.
         kl_warmup: The datapoint evaluations over which the terms of the latent variables come to count once, from 0 on;
             see `pyro_vae.kl_warmup`.
@@ -72,6 +72,17 @@ class AEVB(MinibatchLearner):
 
     Raises:
         InputError: If model and guide do not fit each other, the data or the estimator.
+
+    Example:
+        >>> import pyro_vae
+        >>> from pyro_vae.guides.gaussian import GaussianGuide
+        >>> from pyro_vae.inference.aevb import AEVB
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> data = pyro_vae.data("digits", train_size=200)
+        >>> model, guide = BernoulliModel(data.features, 2, hidden=8), GaussianGuide(data.features, 2, hidden=8)
+        >>> learner = AEVB(model, guide, data.train)
+        >>> learner.step()  # datapoint evaluations
+        100
     """
 
     runs_on_ranks = True

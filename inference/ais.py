@@ -35,6 +35,16 @@ class AIS:
 
     Raises:
         InputError: If there are too few of them.
+
+    Example:
+        >>> import pyro_vae
+        >>> from pyro_vae.inference.ais import AIS
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> data = pyro_vae.data("digits")
+        >>> model = BernoulliModel(data.features, latent=2, hidden=8)
+        >>> found = AIS(temperatures=10).estimate(model, None, data.test.head(3))
+        >>> found.log_px.shape
+        torch.Size([3])
     """
 
     def __init__(self, temperatures: int = 1000, chains: int = 8, leapfrogs: int = 3, compile: bool = False) -> None:

@@ -25,6 +25,13 @@ class MinibatchLearner:
         warmup_of_kl: What weighs the terms of latent variables, None where nothing does.
         steps: What counts the steps for `pyro_vae.step`, None where nothing does.
         loss: The last minibatch's negative objective in nats per datapoint, a scalar on the device.
+
+    Example:
+        >>> import pyro_vae
+        >>> from pyro_vae.inference.aevb import AEVB
+        >>> from pyro_vae.inference.base import MinibatchLearner
+        >>> issubclass(AEVB, MinibatchLearner)  # CONTRIBUTING shows one from start to end
+        True
     """
 
     data: Split

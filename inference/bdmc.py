@@ -77,6 +77,16 @@ class BDMC:
 
     Raises:
         InputError: If there is less to end than to begin with.
+
+    Example:
+        >>> import pyro_vae
+        >>> from pyro_vae.inference.bdmc import BDMC
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> data = pyro_vae.data("digits")
+        >>> model = BernoulliModel(data.features, latent=2, hidden=8)
+        >>> found = BDMC(temperatures=10, most=20, simulated=3).estimate(model, None, data.test.head(3))
+        >>> found.log_px.shape
+        torch.Size([3])
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 r"""Full variational Bayes: Gaussians over the latent variables and over the model's weights (Appendix F).
 
-.. math:: \log p(X) \geq N \, E_{q(\theta)} \Big[ \frac{1}{N} \sum_{i=1}^N \mathcal{L}(\theta, \phi; x_i) \Big]
+.. math:: \log p(X) \geq N \, E_{q(\theta)} \Bigl[ \frac{1}{N} \sum_{i=1}^N \mathcal{L}(\theta, \phi; x_i) \Bigr]
     - KL(q(\theta) \| p(\theta)), \quad p(\theta) = N(0, I), \quad q(\theta) = N(\mu, \mathrm{diag}\, \sigma^2)
 
 Each step draws a minibatch of M of the N datapoints and weights :math:`\theta = \mu + \sigma \zeta`, and follows the
@@ -62,6 +62,17 @@ class FullVB(MinibatchLearner):
 
     Raises:
         InputError: If model and guide do not fit each other or the data, or the guide cannot be reparameterised.
+
+    Example:
+        >>> import pyro_vae
+        >>> from pyro_vae.guides.gaussian import GaussianGuide
+        >>> from pyro_vae.inference.full_vb import FullVB
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> data = pyro_vae.data("digits", train_size=200)
+        >>> model, guide = BernoulliModel(data.features, 2, hidden=8), GaussianGuide(data.features, 2, hidden=8)
+        >>> learner = FullVB(model, guide, data.train)
+        >>> learner.step()  # datapoint evaluations
+        100
     """
 
     wraps_model = BayesianModel

@@ -34,6 +34,18 @@ class Importance:
 
     Raises:
         InputError: If there is no particle.
+
+    Example:
+        >>> import pyro_vae
+        >>> from pyro_vae.guides.gaussian import GaussianGuide
+        >>> from pyro_vae.inference.importance import Importance
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> data = pyro_vae.data("digits")
+        >>> model = BernoulliModel(data.features, latent=2, hidden=8)
+        >>> guide = GaussianGuide(data.features, latent=2, hidden=8)
+        >>> found = Importance(particles=10).estimate(model, guide, data.test.head(3))
+        >>> found.log_px.shape
+        torch.Size([3])
     """
 
     needs_density = True

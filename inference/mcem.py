@@ -59,6 +59,16 @@ class MCEM:
 
     Raises:
         InputError: If the model does not fit the data, or the data change from reading to reading.
+
+    Example:
+        >>> import pyro_vae
+        >>> from pyro_vae.inference.mcem import MCEM
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> data = pyro_vae.data("digits", train_size=200)
+        >>> model = BernoulliModel(data.features, 2, hidden=8)
+        >>> learner = MCEM(model, None, data.train)
+        >>> learner.step()  # datapoint evaluations
+        3000
     """
 
     uses_guide, runs_on_ranks = False, True

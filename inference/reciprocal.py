@@ -1,6 +1,6 @@
 r"""The paper's estimator of the marginal likelihood (Appendix D), for few latent variables.
 
-.. math:: p(x) \approx \Big( \frac{1}{L} \sum_{l=1}^L \frac{q(z_l)}{p(z_l) \, p(x | z_l)} \Big)^{-1},
+.. math:: p(x) \approx \Bigl( \frac{1}{L} \sum_{l=1}^L \frac{q(z_l)}{p(z_l) \, p(x | z_l)} \Bigr)^{-1},
     \quad z_l \sim p(z | x)
 
 HMC draws from the posterior; the density q is fitted to the first half of the draws, and the mean is over the second.
@@ -46,6 +46,16 @@ class Reciprocal:
 
     Raises:
         InputError: If there is no such density, or there are too few draws or chains.
+
+    Example:
+        >>> import pyro_vae
+        >>> from pyro_vae.inference.reciprocal import Reciprocal
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> data = pyro_vae.data("digits")
+        >>> model = BernoulliModel(data.features, latent=2, hidden=8)
+        >>> found = Reciprocal(draws=10, warmup=10).estimate(model, None, data.test.head(3))
+        >>> found.log_px.shape
+        torch.Size([3])
     """
 
     def __init__(

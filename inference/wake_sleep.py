@@ -56,6 +56,17 @@ class WakeSleep:
 
     Raises:
         InputError: If model and guide do not fit each other or the data.
+
+    Example:
+        >>> import pyro_vae
+        >>> from pyro_vae.guides.gaussian import GaussianGuide
+        >>> from pyro_vae.inference.wake_sleep import WakeSleep
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> data = pyro_vae.data("digits", train_size=200)
+        >>> model, guide = BernoulliModel(data.features, 2, hidden=8), GaussianGuide(data.features, 2, hidden=8)
+        >>> learner = WakeSleep(model, guide, data.train)
+        >>> learner.step()  # datapoint evaluations
+        100
     """
 
     runs_on_ranks = True

@@ -19,6 +19,20 @@ class Model(PyroModule):
         latent: The number of latent variables.
         prior: A module that returns p(z) when called, with event shape `(latent,)`.
             :math:`N(0, I)` if omitted.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> from torch import nn
+        >>> from pyro_vae.models.base import Model
+        >>> class Poisson(Model):
+        ...     def __init__(self, features, latent):
+        ...         super().__init__(latent)
+        ...         self.log_rate = nn.Linear(latent, features)
+        ...
+        ...     def likelihood(self, z):
+        ...         return dist.Poisson(self.log_rate(z).exp()).to_event(1)
+        >>> Poisson(features=6, latent=2)(size=3).shape
+        torch.Size([3, 6])
     """
 
     def __init__(self, latent: int, prior: nn.Module | None = None) -> None:

@@ -28,6 +28,12 @@ class BernoulliModel(Model):
         prior: A module that returns p(z); :math:`N(0, I)` if omitted.
         depth: The number of hidden layers.
         activation: Their activation; see `pyro_vae.networks.hidden_layer`.
+
+    Example:
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> model = BernoulliModel(features=6, latent=2, hidden=8)
+        >>> model(size=3).shape
+        torch.Size([3, 6])
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 r"""A Beta likelihood of grey values.
 
-.. math:: p(x | z) = \prod_i \frac{1}{s} \mathrm{Beta}\Big(\frac{x_i + e}{s}; \alpha_i, \beta_i\Big), \quad
+.. math:: p(x | z) = \prod_i \frac{1}{s} \mathrm{Beta}\Bigl(\frac{x_i + e}{s}; \alpha_i, \beta_i\Bigr), \quad
     e = \frac{1}{512}, \quad s = 1 + 2 e
 
 A Beta has no finite density at 0 and 1, where data of bytes have most of their pixels: this one reaches half a grey
@@ -37,6 +37,12 @@ class BetaModel(Model):
         max_log_concentration: A ceiling over :math:`\log \alpha` and :math:`\log \beta`, without which the density of a
             pixel that never changes grows without limit. At 6 the density at the ends is as narrow as half a grey
             level; float32 loses what lies far above in the difference of logarithms of Gamma functions.
+
+    Example:
+        >>> from pyro_vae.models.beta import BetaModel
+        >>> model = BetaModel(features=6, latent=2, hidden=8)
+        >>> model(size=3).shape
+        torch.Size([3, 6])
     """
 
     def __init__(

@@ -26,6 +26,12 @@ class BinomialModel(BernoulliModel):
         depth: The number of hidden layers.
         activation: Their activation; see `pyro_vae.networks.hidden_layer`.
         total_count: The largest count n: 16 for digits with `--divisor 1`.
+
+    Example:
+        >>> from pyro_vae.models.binomial import BinomialModel
+        >>> model = BinomialModel(features=6, latent=2, hidden=8, total_count=16)
+        >>> model(size=3).shape
+        torch.Size([3, 6])
     """
 
     def __init__(

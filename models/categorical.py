@@ -33,6 +33,12 @@ class CategoricalModel(Model):
         depth: The number of hidden layers.
         activation: Their activation; see `pyro_vae.networks.hidden_layer`.
         levels: The number of grey levels K.
+
+    Example:
+        >>> from pyro_vae.models.categorical import CategoricalModel
+        >>> model = CategoricalModel(features=6, latent=2, hidden=8, levels=17)
+        >>> model(size=3).shape
+        torch.Size([3, 6])
     """
 
     def __init__(

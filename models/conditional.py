@@ -35,6 +35,13 @@ class ConditionalModel(Model):
 
     Raises:
         InputError: If the data have no labels.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae.models.conditional import ConditionalModel
+        >>> model = ConditionalModel(features=6, latent=2, classes=10, hidden=8)
+        >>> model(size=3, label=torch.tensor([0, 1, 7])).shape
+        torch.Size([3, 6])
     """
 
     def __init__(

@@ -17,6 +17,12 @@ class ContinuousBernoulliModel(BernoulliModel):
     r"""Creates the model that the paper's Bernoulli on grey values lacks one factor to be: C(y) makes it a density.
 
     Its arguments are those of `BernoulliModel`.
+
+    Example:
+        >>> from pyro_vae.models.continuous_bernoulli import ContinuousBernoulliModel
+        >>> model = ContinuousBernoulliModel(features=6, latent=2, hidden=8)
+        >>> model(size=3).shape
+        torch.Size([3, 6])
     """
 
     def likelihood(self, z: Tensor) -> dist.Distribution:

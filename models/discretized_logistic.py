@@ -1,7 +1,7 @@
 r"""A discretised logistic likelihood: a probability of the 256 grey levels (Kingma et al., 2016).
 
-.. math:: P(x | z) = \prod_i \sigma\Big(\frac{(k_i + 1) / K - \mu_i}{s_i}\Big) -
-    \sigma\Big(\frac{k_i / K - \mu_i}{s_i}\Big), \quad k_i = \lfloor K x_i \rfloor
+.. math:: P(x | z) = \prod_i \sigma\Bigl(\frac{(k_i + 1) / K - \mu_i}{s_i}\Bigr) -
+    \sigma\Bigl(\frac{k_i / K - \mu_i}{s_i}\Bigr), \quad k_i = \lfloor K x_i \rfloor
 """
 
 __all__ = ["DiscretizedLogisticModel"]
@@ -35,6 +35,12 @@ class DiscretizedLogisticModel(Model):
         depth: The number of hidden layers.
         activation: Their activation; see `pyro_vae.networks.hidden_layer`.
         levels: The number of grey levels K.
+
+    Example:
+        >>> from pyro_vae.models.discretized_logistic import DiscretizedLogisticModel
+        >>> model = DiscretizedLogisticModel(features=6, latent=2, hidden=8, levels=17)
+        >>> model(size=3).shape
+        torch.Size([3, 6])
     """
 
     def __init__(

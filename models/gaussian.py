@@ -30,6 +30,12 @@ class GaussianModel(Model):
         min_log_variance: A floor under :math:`\log \sigma^2`. The paper has none, so a pixel that never
             changes lets the density grow without limit; -10 keeps the standard deviation above 0.7 %
             of the grey scale.
+
+    Example:
+        >>> from pyro_vae.models.gaussian import GaussianModel
+        >>> model = GaussianModel(features=6, latent=2, hidden=8)
+        >>> model(size=3).shape
+        torch.Size([3, 6])
     """
 
     when_not_finite = "give the variance a floor, --set model.min_log_variance=-10"

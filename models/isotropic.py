@@ -22,6 +22,12 @@ class IsotropicModel(BernoulliModel):
     some pixel is uncertain, and so it needs no floor.
 
     Its arguments are those of `BernoulliModel`.
+
+    Example:
+        >>> from pyro_vae.models.isotropic import IsotropicModel
+        >>> model = IsotropicModel(features=6, latent=2, hidden=8)
+        >>> model(size=3).shape
+        torch.Size([3, 6])
     """
 
     def __init__(

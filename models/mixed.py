@@ -43,6 +43,12 @@ class MixedModel(Model):
 
     Raises:
         InputError: If there is a kind too few, or an unknown one.
+
+    Example:
+        >>> from pyro_vae.models.mixed import MixedModel
+        >>> model = MixedModel(features=3, latent=2, hidden=8, kinds=["real", "count", "category:4"])
+        >>> model(size=5).shape
+        torch.Size([5, 3])
     """
 
     def __init__(

@@ -32,6 +32,13 @@ class MixtureOfGaussiansModel(BernoulliModel):
         depth: The number of hidden layers.
         activation: Their activation; see `pyro_vae.networks.hidden_layer`.
         components: The number of components.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae.models.mixture_of_gaussians import MixtureOfGaussiansModel
+        >>> model = MixtureOfGaussiansModel(features=6, latent=2, hidden=8, components=10)
+        >>> model.responsibilities(torch.zeros(3, 2)).shape
+        torch.Size([3, 10])
     """
 
     def __init__(

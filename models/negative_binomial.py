@@ -1,7 +1,7 @@
 r"""A negative binomial likelihood of counts that scatter more than a Poisson's, as those of sequenced genes do.
 
 .. math:: P(x | z) = \prod_i \frac{\Gamma(x_i + r_i)}{x_i! \, \Gamma(r_i)}
-    \Big(\frac{r_i}{r_i + \mu_i}\Big)^{r_i} \Big(\frac{\mu_i}{r_i + \mu_i}\Big)^{x_i}, \quad
+    \Bigl(\frac{r_i}{r_i + \mu_i}\Bigr)^{r_i} \Bigl(\frac{\mu_i}{r_i + \mu_i}\Bigr)^{x_i}, \quad
     \log \mu = W_2 \tanh(W_1 z + b_1) + b_2
 
 The variance is :math:`\mu_i + \mu_i^2 / r_i`; :math:`r_i` is learnt for each cell.
@@ -23,6 +23,12 @@ class NegativeBinomialModel(BernoulliModel):
     """Creates a model of overdispersed counts, whose r start at 1. Its bounds are those of true log probabilities.
 
     Its arguments are those of `BernoulliModel`.
+
+    Example:
+        >>> from pyro_vae.models.negative_binomial import NegativeBinomialModel
+        >>> model = NegativeBinomialModel(features=6, latent=2, hidden=8)
+        >>> model(size=3).shape
+        torch.Size([3, 6])
     """
 
     def __init__(

@@ -27,6 +27,12 @@ class NormalModel(Model):
         activation: Their activation; see `pyro_vae.networks.hidden_layer`.
         min_log_variance: A floor under :math:`\log \sigma^2`, in the units that networks see: with `--scale standard`
             -8 keeps the standard deviation above 2 % of a cell's.
+
+    Example:
+        >>> from pyro_vae.models.normal import NormalModel
+        >>> model = NormalModel(features=6, latent=2, hidden=8)
+        >>> model(size=3).shape
+        torch.Size([3, 6])
     """
 
     def __init__(

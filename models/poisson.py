@@ -16,6 +16,12 @@ class PoissonModel(BernoulliModel):
     """Creates a model of counts whose variance is their mean. Its bounds are those of true log probabilities.
 
     Its arguments are those of `BernoulliModel`.
+
+    Example:
+        >>> from pyro_vae.models.poisson import PoissonModel
+        >>> model = PoissonModel(features=6, latent=2, hidden=8)
+        >>> model(size=3).shape
+        torch.Size([3, 6])
     """
 
     def likelihood(self, z: Tensor) -> dist.Distribution:

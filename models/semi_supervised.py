@@ -23,6 +23,13 @@ class SemiSupervisedModel(ConditionalModel):
     `--guide semi_supervised` brings a classifier q(y | x); with a guide of z alone, y is summed out in the model.
 
     Its arguments are those of `ConditionalModel`.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae.models.semi_supervised import SemiSupervisedModel
+        >>> model = SemiSupervisedModel(features=6, latent=2, classes=10, hidden=8)
+        >>> model(size=3, label=torch.tensor([0, 1, -1])).shape  # -1: not known
+        torch.Size([3, 6])
     """
 
     def forward(self, x: Tensor | None = None, size: int | None = None, label: Tensor | None = None) -> Tensor:

@@ -1,6 +1,6 @@
 r"""A Student-t likelihood of real values, with tails for outliers, as MIWAE has it (Mattei & Frellsen, 2019).
 
-.. math:: p(x | z) = \prod_i t_{\nu_i}\Big(\frac{x_i - \mu_i}{s_i}\Big) \frac{1}{s_i}, \quad
+.. math:: p(x | z) = \prod_i t_{\nu_i}\Bigl(\frac{x_i - \mu_i}{s_i}\Bigr) \frac{1}{s_i}, \quad
     \mu = W_4 h + b_4, \quad \log s = W_5 h + b_5, \quad \nu = 2 + e^{W_6 h + b_6}
 """
 
@@ -28,6 +28,12 @@ class StudentTModel(Model):
         depth: The number of hidden layers.
         activation: Their activation; see `pyro_vae.networks.hidden_layer`.
         min_log_scale: A floor under :math:`\log s`, in the units that networks see.
+
+    Example:
+        >>> from pyro_vae.models.student_t import StudentTModel
+        >>> model = StudentTModel(features=6, latent=2, hidden=8)
+        >>> model(size=3).shape
+        torch.Size([3, 6])
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 r"""A negative binomial likelihood of counts with zeros of another origin, such as molecules that were not caught.
 
-.. math:: P(x | z) = \prod_i \big( g_i \, 1[x_i = 0] + (1 - g_i) \, \mathrm{NB}(x_i; \mu_i, r_i) \big), \quad
+.. math:: P(x | z) = \prod_i \bigl( g_i \, 1[x_i = 0] + (1 - g_i) \, \mathrm{NB}(x_i; \mu_i, r_i) \bigr), \quad
     g = \sigma(W_3 h + b_3), \quad \log \mu = W_2 h + b_2, \quad h = \tanh(W_1 z + b_1)
 """
 
@@ -19,6 +19,12 @@ class ZeroInflatedNegativeBinomialModel(NegativeBinomialModel):
     """Creates a negative binomial model with a gate g for each cell that makes its count 0.
 
     Its arguments are those of `BernoulliModel`.
+
+    Example:
+        >>> from pyro_vae.models.zero_inflated_negative_binomial import ZeroInflatedNegativeBinomialModel
+        >>> model = ZeroInflatedNegativeBinomialModel(features=6, latent=2, hidden=8)
+        >>> model(size=3).shape
+        torch.Size([3, 6])
     """
 
     def __init__(

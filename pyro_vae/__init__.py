@@ -4,7 +4,7 @@ The engine lives in this package; the three shelves of parts lie beside it and i
 `pyro_vae.models`, `pyro_vae.guides` and `pyro_vae.inference`.
 """
 
-__all__ = ["Run", "bound", "compare", "fit", "load_data", "observed", "step", "to_arviz", "train"]
+__all__ = ["Run", "bound", "cite", "compare", "fit", "load_data", "observed", "step", "to_arviz", "train"]
 
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pyro_vae.data.loading import load_data
     from pyro_vae.marginal import bound
     from pyro_vae.rows import observed
+    from pyro_vae.run.cite import cite
     from pyro_vae.run.fit import fit
     from pyro_vae.run.run import Run
     from pyro_vae.run.train import train
@@ -31,6 +32,7 @@ if (_checkout / "pyproject.toml").is_file():
 _home = {
     "Run": "run.run",
     "bound": "marginal",
+    "cite": "run.cite",
     "compare": "analysis.comparison",
     "fit": "run.fit",
     "load_data": "data",

@@ -48,6 +48,15 @@ def log_weights(
 
     Returns:
         The log weights, with shape `(particles, datapoints)`.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae.elbo import log_weights
+        >>> from pyro_vae.guides.gaussian import GaussianGuide
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> model, guide = BernoulliModel(6, 2, hidden=8), GaussianGuide(6, 2, hidden=8)
+        >>> log_weights(model, guide, torch.rand(3, 6), particles=5).shape
+        torch.Size([5, 3])
     """
     if (
         particles > 1 and look(guide, x).shared | look(model, x).shared
@@ -72,6 +81,15 @@ def bound_terms(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor,
 
     Returns:
         The draws in nats, with shape `(particles, datapoints)`.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae.elbo import bound_terms
+        >>> from pyro_vae.guides.gaussian import GaussianGuide
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> model, guide = BernoulliModel(6, 2, hidden=8), GaussianGuide(6, 2, hidden=8)
+        >>> bound_terms(model, guide, torch.rand(3, 6), particles=5).shape
+        torch.Size([5, 3])
     """
     if sums_out(model, guide, x):
         return paired(model, guide, x, particles).bound()
@@ -100,6 +118,15 @@ def elbo(
 
     Raises:
         InputError: If a closed form is wanted and the guide samples its sites in another order than the model.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae.elbo import elbo
+        >>> from pyro_vae.guides.gaussian import GaussianGuide
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> model, guide = BernoulliModel(6, 2, hidden=8), GaussianGuide(6, 2, hidden=8)
+        >>> elbo(model, guide, torch.rand(3, 6), analytic_kl=True).shape
+        torch.Size([3])
     """
     if not analytic_kl:
         return bound_terms(model, guide, x, particles).mean(0)
@@ -144,12 +171,31 @@ def iwae(
 
     Returns:
         The bounds, float64 with shape `(datapoints,)`.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae.elbo import iwae
+        >>> from pyro_vae.guides.gaussian import GaussianGuide
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> model, guide = BernoulliModel(6, 2, hidden=8), GaussianGuide(6, 2, hidden=8)
+        >>> iwae(model, guide, torch.rand(3, 6), particles=5).shape
+        torch.Size([3])
     """
     return log_weights(model, guide, x, particles, scaled).double().logsumexp(0) - math.log(particles)
 
 
 class ImportanceWeightedELBO(ELBO):
-    """Creates the importance-weighted bound as an estimator of Pyro's, for reparameterised guides; see `iwae`."""
+    """Creates the importance-weighted bound as an estimator of Pyro's, for reparameterised guides; see `iwae`.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae.elbo import ImportanceWeightedELBO
+        >>> from pyro_vae.guides.gaussian import GaussianGuide
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> model, guide = BernoulliModel(6, 2, hidden=8), GaussianGuide(6, 2, hidden=8)
+        >>> ImportanceWeightedELBO(num_particles=5).differentiable_loss(model, guide, torch.rand(3, 6)).shape
+        torch.Size([])
+    """
 
     def differentiable_loss(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> Tensor:
         """Returns the negative bound, in nats and summed over datapoints."""

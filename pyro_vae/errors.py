@@ -75,6 +75,11 @@ class Range:
         most: The greatest.
         above: What they must exceed.
         finite: Whether they are finite. So are those without a range, if the argument's default is.
+
+    Example:
+        >>> from pyro_vae.errors import Range
+        >>> str(Range(above=0)), 0.5 in Range(0, 1)
+        ('above 0', True)
     """
 
     least: float = -math.inf

@@ -110,6 +110,13 @@ class Marginal(NamedTuple):
         details: The estimator's settings and diagnostics by name: a number, or one of each datapoint, with shape
             `(datapoints,)`, of which the mean is told over the datapoints where it is known.
         shared: Where datapoints have draws in common: see `Estimates`.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae.marginal import Marginal
+        >>> found = Marginal(torch.tensor([-1.0, -3.0]), torch.tensor([0.3, 0.4]), {"particles": 10})
+        >>> found.estimates.mean()
+        Estimate(mean=-2.0, se=0.25)
     """
 
     log_px: Tensor
@@ -264,6 +271,15 @@ def bound(
 
     Raises:
         InputError: If the guide is a point, which has no density.
+
+    Example:
+        >>> import pyro_vae
+        >>> from pyro_vae.guides.gaussian import GaussianGuide
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> data = pyro_vae.data("digits")
+        >>> model, guide = BernoulliModel(data.features, 2, hidden=8), GaussianGuide(data.features, 2, hidden=8)
+        >>> pyro_vae.bound(model, guide, data.test.head(20)).mean < 0  # of grey pixels
+        True
     """
     with seeded(ranks.own_seed(seed), split.device):
         values, se, shared = bounds(model, guide, split, particles, compile)

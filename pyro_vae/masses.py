@@ -2,7 +2,7 @@ r"""One currency for byte data: the probability of grey levels, whatever the lik
 
 A density of pixels has a mass in the cell of each level, as wide as a level and around its value v,
 
-.. math:: P(v | z) = F\Big(v + \frac{1}{2 d} \Big| z\Big) - F\Big(v - \frac{1}{2 d} \Big| z\Big),
+.. math:: P(v | z) = F\Bigl(v + \frac{1}{2 d} \Big| z\Bigr) - F\Bigl(v - \frac{1}{2 d} \Big| z\Bigr),
 
 with d what the levels were divided by; the first and the last cell take what lies beyond them. These are true
 probabilities, as those of a categorical are, so that all of them meet in bits per dimension.

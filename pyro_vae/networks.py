@@ -30,6 +30,11 @@ def linear(inputs: int, outputs: int, std: float = 0.01, bias_std: float = 0.01)
 
     Raises:
         ValueError: If a number is below 1.
+
+    Example:
+        >>> from pyro_vae.networks import linear
+        >>> linear(2, 6)
+        Linear(in_features=2, out_features=6, bias=True)
     """
     if min(inputs, outputs) < 1:
         raise ValueError(f"a layer of {inputs} inputs and {outputs} outputs has no weights: give at least 1 of each")
@@ -53,6 +58,14 @@ def hidden_layer(inputs: int, hidden: int, depth: int = 1, activation: str = "ta
 
     Raises:
         InputError: If there is no layer, or no such activation.
+
+    Example:
+        >>> from pyro_vae.networks import hidden_layer
+        >>> hidden_layer(2, 8, activation="relu")
+        Sequential(
+          (0): Linear(in_features=2, out_features=8, bias=True)
+          (1): ReLU()
+        )
     """
     require_whole("depth", depth)
     if activation not in _ACTIVATIONS:

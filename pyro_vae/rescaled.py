@@ -1,6 +1,6 @@
 r"""A likelihood of scaled cells, told in the data's own units.
 
-.. math:: \log p(x | z) = \log p_y\Big(\frac{x - a}{b} \Big| z\Big) - \sum_i \log b_i
+.. math:: \log p(x | z) = \log p_y\Bigl(\frac{x - a}{b} \Big| z\Bigr) - \sum_i \log b_i
 
 The sum is over the cells that are there. With it, bounds of runs that scale their data in different ways are of one
 quantity.

@@ -76,6 +76,15 @@ def observed(distribution: Any, mask: Tensor | None) -> Any:
 
     Raises:
         InputError: If its cells are not independent.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> import pyro_vae
+        >>> import torch
+        >>> there = torch.tensor([[True, True], [True, False]])
+        >>> x = torch.tensor([[1.0, 2.0], [1.0, 9.0]])
+        >>> pyro_vae.observed(dist.Normal(torch.zeros(2, 2), 1.0).to_event(1), there).log_prob(x)
+        tensor([-4.3379, -1.4189])
     """
     if mask is None:
         return distribution

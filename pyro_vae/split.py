@@ -29,6 +29,13 @@ class Split:
         covariates: What else is known of each datapoint, float32 with shape `(datapoints, covariates)`.
         beside: How many of the last columns of the values are no cells, but what `with_columns` put there: a label and
             covariates, which are read as they are.
+
+    Example:
+        >>> import torch
+        >>> from pyro_vae.split import Split
+        >>> split = Split(torch.randint(256, (100, 6), dtype=torch.uint8), divisor=256)
+        >>> split.minibatch(10).shape
+        torch.Size([10, 6])
     """
 
     values: Tensor

@@ -29,6 +29,13 @@ def step() -> Tensor:
 
     Raises:
         InputError: If an algorithm has no such number.
+
+    Example:
+        >>> import pyro_vae
+        >>> pyro_vae.step()  # where nothing trains
+        tensor(1000000000)
+        >>> (pyro_vae.step() / 1000).clamp(max=1)  # a weight that rises over 1,000 steps
+        tensor(1.)
     """
     number = _number.get()
     if isinstance(number, str):

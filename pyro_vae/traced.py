@@ -89,6 +89,15 @@ class Traced:
         owner: The learner that the function belongs to, whose Python values it may read. Its class names those that
             change and that the function does not read in `untraced`.
         runs: Whether the function runs the modules' code, and not merely works on their tensors.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from pyro_vae.traced import Traced
+        >>> net = nn.Linear(3, 1)
+        >>> traced = Traced(lambda x: (net(x),), net, compile=False)
+        >>> traced(torch.rand(10, 3))[0].shape
+        torch.Size([10, 1])
     """
 
     def __init__(

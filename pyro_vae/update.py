@@ -37,6 +37,21 @@ class Update:
 
     Raises:
         InputError: If the prior is none, or there is no such optimiser.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from pyro_vae.update import Update
+        >>> net, x = nn.Linear(3, 1), torch.rand(10, 3)
+        >>> def loss(x):
+        ...     value = net(x).square().sum()
+        ...     return value, value.detach()
+        >>> update = Update(
+        ...     loss, (net,), (net,), optimizer="adam", step_size=0.01, share=1.0, weight_prior=1.0, compile=False
+        ... )
+        >>> first, last = [update(x)[1] for _ in range(50)][:: 49]
+        >>> bool(last < first)
+        True
     """
 
     def __init__(

@@ -5,26 +5,28 @@ A page's blocks run in order, in one empty folder:
 - Python whose first line is a comment with a file's name is that file, as is TOML; other Python runs in one namespace.
 - In blocks without a language, `pyro-vae` begins a command. After `$ pyro-vae` comes what it prints, `...` for some of
   it, where numbers may be others: trainings are shortened here.
-- `text` is output or a formula, and is not looked at; what cannot run here says why, `<!-- not run: hours -->`. What
-  needs all of its samples says `<!-- in full -->`.
+- `text` is output or a formula, and is not looked at; neither is what the site alone reads, as `{toctree}`. What cannot
+  run here says why, `<!-- not run: hours -->`. What needs all of its samples says `<!-- in full -->`.
 """
 
 import csv
 import re
 import shlex
+from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(
-    r"(?:<!-- (?:not run: (?P<why>[^\n]+?)|(?P<full>in full)) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    r"(?:<!-- (?:not run: (?P<why>[^\n]+?)|(?P<full>in full)) -->\n)?```(?P<language>[^\n`]*)\n(?P<text>.*?)^```$",
     re.DOTALL | re.M,
 )
 # What a command is given here, where it does not say less itself: its settings are the page's, its patience is not.
 SHORT = {
+    "sweep": {"--samples": 500},
     "train": {"--samples": 1000},
     "evaluate": {"--limit": 10, "--particles": 50},
     "compare": {"--limit": 10, "--particles": 50},
@@ -42,6 +44,10 @@ class Block(NamedTuple):
     text: str
     why: str | None
     full: bool
+
+
+def _name(page):
+    return str(page.relative_to(ROOT))
 
 
 def blocks(page):
@@ -66,6 +72,7 @@ def commands(text):
 
 def shortened(command, shown, full):
     _, name, *arguments = shlex.split(command, comments=True)
+    arguments = [each for argument in arguments for each in sorted(glob(argument)) or [argument]]
     for option, most in SHORT.get(name, {}).items() if not full else ():
         given = float(arguments[arguments.index(option) + 1]) if option in arguments else most
         arguments += [option, str(int(min(given, most)))]
@@ -101,11 +108,12 @@ def run(block, cli, namespace):
             assert line == "..." or line in printed, f"{command} prints no {line!r}:\n{result.out}{result.err}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_the_blocks_of_a_page_run(page, cli):
     namespace = {"__name__": "page"}
     for block in blocks(page):
-        if block.language == "text" or block.why:
+        if block.language == "text" or block.language.startswith("{") or block.why:
             continue
         try:
             run(block, cli, namespace)
@@ -114,8 +122,8 @@ def test_the_blocks_of_a_page_run(page, cli):
 
 
 LINKS = [
-    pytest.param(page, path, id=f"{page.name}-{path}")
-    for page in [*PAGES, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs" / "results").glob("*.md"))]
+    pytest.param(page, path, id=f"{_name(page)}-{path}")
+    for page in PAGES
     for path in sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8"))))
 ]
 
@@ -125,7 +133,7 @@ def test_links_lead_somewhere(page, path):
     assert (page.parent / path).exists()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_anchors_are_headings(page):
     for path, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
         text = (page.parent / path if path else page).read_text(encoding="utf-8")

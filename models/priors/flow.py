@@ -20,6 +20,12 @@ class FlowPrior(nn.Module):
         latent: The number of latent variables.
         transforms: The number of autoregressive transforms.
         hidden: The number of units in the two hidden layers of each.
+
+    Example:
+        >>> from pyro_vae.models.priors.flow import FlowPrior
+        >>> prior = FlowPrior(latent=2, transforms=2, hidden=8)
+        >>> prior().sample((5,)).shape
+        torch.Size([5, 2])
     """
 
     def __init__(self, latent: int, transforms: Count = 3, hidden: Count = 64) -> None:

@@ -22,6 +22,12 @@ class LaplacePrior(nn.Module):
     Arguments:
         latent: The number of latent variables.
         scale: The scale b; the standard deviation is :math:`\sqrt 2 \, b`.
+
+    Example:
+        >>> from pyro_vae.models.priors.laplace import LaplacePrior
+        >>> prior = LaplacePrior(latent=2, scale=0.5)
+        >>> prior().sample((5,)).shape
+        torch.Size([5, 2])
     """
 
     zero: Tensor

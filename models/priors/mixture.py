@@ -21,6 +21,12 @@ class MixturePrior(nn.Module):
     Arguments:
         latent: The number of latent variables.
         components: The number of parts.
+
+    Example:
+        >>> from pyro_vae.models.priors.mixture import MixturePrior
+        >>> prior = MixturePrior(latent=2, components=10)
+        >>> prior().sample((5,)).shape
+        torch.Size([5, 2])
     """
 
     def __init__(self, latent: int, components: Count = 10) -> None:

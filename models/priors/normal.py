@@ -12,6 +12,12 @@ class NormalPrior(nn.Module):
 
     Arguments:
         latent: The number of latent variables.
+
+    Example:
+        >>> from pyro_vae.models.priors.normal import NormalPrior
+        >>> prior = NormalPrior(latent=2)
+        >>> prior().sample((5,)).shape
+        torch.Size([5, 2])
     """
 
     zero: Tensor

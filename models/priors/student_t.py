@@ -21,6 +21,12 @@ class StudentTPrior(nn.Module):
     Arguments:
         latent: The number of latent variables.
         df: The degrees of freedom :math:`\nu` to start from. They are learnt, and stay above 1, where there is a mean.
+
+    Example:
+        >>> from pyro_vae.models.priors.student_t import StudentTPrior
+        >>> prior = StudentTPrior(latent=2, df=5.0)
+        >>> prior().sample((5,)).shape
+        torch.Size([5, 2])
     """
 
     zero: Tensor

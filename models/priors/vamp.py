@@ -37,6 +37,14 @@ class VampPrior(nn.Module):
 
     Raises:
         InputError: If the guide has no such method.
+
+    Example:
+        >>> from pyro_vae.guides.gaussian import GaussianGuide
+        >>> from pyro_vae.models.priors.vamp import VampPrior
+        >>> guide = GaussianGuide(features=6, latent=2, hidden=8)
+        >>> prior = VampPrior(latent=2, features=6, guide=guide, components=10)
+        >>> prior().sample((5,)).shape
+        torch.Size([5, 2])
     """
 
     low: Tensor | None

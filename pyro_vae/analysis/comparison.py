@@ -148,6 +148,16 @@ def compare(
 
     Raises:
         InputError: If there are no two runs, or their data or what they score are not alike; and see `score`.
+
+    Example:
+        >>> import pyro_vae
+        >>> runs = [
+        ...     pyro_vae.train(f"runs/{prior}", prior=prior, hidden=8, samples=500, progress=False, overwrite=True)
+        ...     for prior in ("normal", "laplace")
+        ... ]
+        >>> comparison = pyro_vae.compare(runs, particles=10, limit=5)
+        >>> comparison.difference(1).se > 0  # in nats, from the first run
+        True
     """
     if len(runs) < 2:
         raise InputError("compare needs two runs or more: name another")

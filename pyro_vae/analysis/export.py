@@ -123,6 +123,16 @@ def to_arviz(
     Raises:
         InputError: If a number is too small, the pair cannot be run on x, its sites do not fit, HMC cannot move one of
             them, or its parameters lie in Pyro's parameter store alone.
+
+    Example:
+        >>> import pyro_vae
+        >>> from pyro_vae.guides.gaussian import GaussianGuide
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> data = pyro_vae.data("digits")
+        >>> model, guide = BernoulliModel(data.features, 2, hidden=8), GaussianGuide(data.features, 2, hidden=8)
+        >>> tree = pyro_vae.to_arviz(model, guide, data.test.first(2), draws=10, warmup=10, predictive=5)
+        >>> dict(tree.posterior.sizes)
+        {'chain': 4, 'draw': 10, 'datapoint': 2, 'z_dim_0': 2}
     """
     for name, value, least in (("chains", chains, 1), ("draws", draws, 4), ("warmup", warmup, 0)):
         require_whole(name, value, least)

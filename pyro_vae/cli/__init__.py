@@ -48,6 +48,7 @@ for _command in (
     pictures.interpolate,
     data.data,
     data.parts,
+    data.cite,
     encode.encode,
     encode.impute,
     sweep.sweep,

@@ -1,6 +1,6 @@
-"""`pyro-vae data` and `pyro-vae parts`: what there is to choose from."""
+"""`pyro-vae data`, `pyro-vae parts` and `pyro-vae cite`: what there is to choose from, and where it is from."""
 
-__all__ = ["data", "parts"]
+__all__ = ["cite", "data", "parts"]
 
 import inspect
 import re
@@ -98,6 +98,15 @@ def parts() -> None:
             if own:
                 flags = ", ".join(f"{name if kind == 'marginal' else kind}.{key}" for key in own)
                 click.echo(f"{'':<46}--set {flags}")
+
+
+@click.command()
+@click.argument("names", metavar="[NAME ...]", nargs=-1)
+def cite(names: tuple[str, ...]) -> None:
+    """Print what to cite as BibTeX: this software, Pyro, the paper, and the sources of parts."""
+    from pyro_vae.run.cite import cite as entries
+
+    click.echo(entries(*names), nl=False)
 
 
 def _told(part: Any) -> str:

@@ -94,7 +94,7 @@ _redraw = click.option("--redraw", is_flag=True, help="draw the table in --out a
     "--panels", multiple=True, metavar="DATA:LATENT,...", help="mnist:3,20 frey:10, for example  [default: all]"
 )
 @_redraw
-@click.argument("more", nargs=-1, metavar="")
+@click.argument("more", nargs=-1, metavar="[DATA:LATENT ...]")
 def figure2(
     panels: tuple[str, ...], more: tuple[str, ...], algorithms: list[str], seeds: int, redraw: bool, **where: Any
 ) -> None:

@@ -89,6 +89,15 @@ def load_data(
 
     Raises:
         InputError: If there is no such data set, its files are missing or damaged, or are not what is asked for.
+
+    Example:
+        >>> import numpy as np
+        >>> import pyro_vae
+        >>> data = pyro_vae.data("digits")
+        >>> len(data.train), len(data.test), data.image_shape
+        (1438, 359, (8, 8))
+        >>> pyro_vae.data(np.random.default_rng(0).normal(size=(100, 3))).features
+        3
     """
     if binarize not in BINARIZE:
         raise InputError(f"--binarize {binarize} is unknown: choose from {', '.join(BINARIZE)}")

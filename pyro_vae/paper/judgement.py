@@ -34,7 +34,7 @@ def judge_claims(grid: Grid) -> tuple[pd.DataFrame, list[Path]]:
     curves = pd.concat([read_values(grid.out / "figure2.csv"), read_values(grid.out / "figure3.csv")])
     judged = judge(Evidence(curves, measure(grid)))
     lines = [COLUMNS, ["---"] * len(COLUMNS), *judged.itertuples(index=False)]
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    text = "# The paper's claims\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
     markdown = grid.out / "claims.md"
     replace_file(markdown, lambda path: path.write_text(text, encoding="utf-8"))
     return judged, [grid.out / "measures.csv", write_table(judged, grid.out / "claims.csv"), markdown]

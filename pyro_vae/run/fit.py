@@ -86,6 +86,16 @@ def fit(
     Raises:
         RunError: If a loss, a parameter or a tensor of the learner's state, where a gradient that is not finite leaves
             its trace, is not finite. It comes within 100 cycles.
+
+    Example:
+        >>> import pyro_vae
+        >>> from pyro_vae.guides.gaussian import GaussianGuide
+        >>> from pyro_vae.inference.aevb import AEVB
+        >>> from pyro_vae.models.bernoulli import BernoulliModel
+        >>> data = pyro_vae.data("digits")
+        >>> model, guide = BernoulliModel(data.features, 2, hidden=8), GaussianGuide(data.features, 2, hidden=8)
+        >>> pyro_vae.fit(AEVB(model, guide, data.train), samples=500).samples
+        500
     """
     clock = Clock() if clock is None else clock
     if clock.samples == 0 and on_evaluation:

@@ -34,6 +34,15 @@ class Run:
         model: The generative model.
         guide: The recognition model, None where the algorithm has none.
         rows: The rows of `metrics.csv`; see `metrics`.
+
+    Example:
+        >>> import pyro_vae
+        >>> run = pyro_vae.train("runs/example", hidden=8, samples=500, progress=False, overwrite=True)
+        >>> run = pyro_vae.Run.open("runs/example")
+        >>> list(run.metrics.columns)[:3]
+        ['samples', 'seconds', 'train_bound']
+        >>> run.evaluate(particles=10, limit=5)["datapoints"]
+        5
     """
 
     path: Path

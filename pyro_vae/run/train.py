@@ -84,6 +84,14 @@ def train(
         InputError: If a setting is wrong; nothing has been written then.
         RunError: If the loss is not finite, or a file cannot be written.
         Interrupted: If a signal ended the run, after a checkpoint.
+
+    Example:
+        >>> import pyro_vae
+        >>> run = pyro_vae.train(
+        ...     "runs/example", data="digits", latent=2, hidden=8, samples=500, progress=False, overwrite=True
+        ... )
+        >>> run.path
+        PosixPath('runs/example')
     """
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other: give one")

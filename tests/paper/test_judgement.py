@@ -26,7 +26,7 @@ def test_the_command_writes_what_it_prints(cli, tmp_path, monkeypatch):
     assert result.out.split()[-3:] == [str(tmp_path / name) for name in ("measures.csv", "claims.csv", "claims.md")]
     judged = _claims(tmp_path)
     assert judged.equals(judge(Evidence(curves, read_measures(tmp_path))))
-    assert (tmp_path / "claims.md").read_text().count("\n") == len(judged) + 2
+    assert (tmp_path / "claims.md").read_text().count("\n") == len(judged) + 4
 
 
 def test_the_committed_claims_follow_from_the_committed_tables():
@@ -35,4 +35,4 @@ def test_the_committed_claims_follow_from_the_committed_tables():
     judged = judge(Evidence(curves, read_measures(folder)))
     assert judged.values.tolist() == _claims(folder).values.tolist()
     rows = [f"| {' | '.join(row)} |" for row in judged.itertuples(index=False)]
-    assert (folder / "claims.md").read_text().splitlines()[2:] == rows
+    assert (folder / "claims.md").read_text().splitlines()[4:] == rows
