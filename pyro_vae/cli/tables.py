@@ -1,6 +1,6 @@
 """Results as tables on standard output."""
 
-__all__ = ["print_analysis", "print_comparison", "print_evaluation", "print_models"]
+__all__ = ["print_analysis", "print_comparison", "print_evaluation", "print_models", "print_preview"]
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,6 +103,31 @@ def print_models(result: dict[str, Any]) -> None:
                 cells += [_difference(own), *(_number(own[f"of_{name}"]) for name in ("seeds", "datapoints", "draws"))]
                 cells += [_number(own["p"], 3), _number(own["flips"]), seeds]
             table.add_row(Text(model["name"]), *cells)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a file has room for whole lines
+    console.print(table)
+
+
+def print_preview(result: dict[str, Any]) -> None:
+    """Prints what `pyro_vae.analysis.preview.preview` returned on standard output."""
+    priors = result["priors"]
+    checked = [name for name, value in priors[0].items() if isinstance(value, dict)]
+    table = Table(title=_what(result))
+    table.caption = (
+        f"log p(x) above that of {result['prior']}, {result['run']}, nats per datapoint, the decoder fixed; with "
+        "standard errors that hold the choice of datapoints, and those of the draws alone"
+    )
+    table.add_column("prior", overflow="fold")
+    for name in ("difference", "of draws", *(head for each in checked for head in (f"by {each}", "of draws"))):
+        table.add_column(name, justify="right")
+    table.add_column("details")
+    for row in priors:
+        cells = [Text(row["prior"])]
+        for each in (row, *(row[name] for name in checked)):
+            cells += [Text(_difference(each)), Text(_number(each["draws_se"], 3))]
+        details = f"khat_over_0_7 {_number(row['khat_over_0_7'], 3)}, ess {_number(row['ess'], 0)}"
+        table.add_row(*cells, details + (", as it begins to learn" if row["learns"] else ""))
     console = Console()
     if not console.is_terminal:
         console.width = 200  # a file has room for whole lines

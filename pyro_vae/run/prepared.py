@@ -1,6 +1,6 @@
 """From settings to what they name: parts, data, the pair, and the algorithm that trains it."""
 
-__all__ = ["Parts", "Prepared", "prepare"]
+__all__ = ["Parts", "Prepared", "build_prior", "prepare"]
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -257,19 +257,42 @@ def _some_rows(dataset: Dataset, size: int) -> Tensor:
 
 
 def _prior(settings: Settings, found: Parts, dataset: Dataset, guide: nn.Module | None) -> dict[str, nn.Module]:
-    """Builds the prior where the model takes one, with what it takes of the features, their span and the guide."""
+    """Builds the prior where the model takes one."""
     own = settings.set.get("prior", {})
     if "prior" not in _taken(settings, found.model, "prior"):
         for name in own:
             raise InputError(f"--set prior.{name} means nothing to {found.model.__name__}: leave it out")
         return {}
-    if guide is None and parts.takes(found.prior, "guide"):
+    return {"prior": build_prior(settings.prior, found.prior, settings, dataset, guide, own)}
+
+
+def build_prior(
+    name: str,
+    part: type[Any],
+    settings: Settings,
+    dataset: Dataset,
+    guide: nn.Module | None,
+    own: Mapping[str, Any],
+) -> nn.Module:
+    """Builds a prior of the latent variables of a run, with what it takes of the features, their span and the guide.
+
+    Arguments:
+        name: What it is asked for by.
+        part: Its class.
+        settings: The settings of the run.
+        dataset: The data.
+        guide: The guide, None where the algorithm has none.
+        own: Arguments that the user has set for it.
+
+    Raises:
+        InputError: If it is made of a guide and there is none, or it is no prior of so many latent variables.
+    """
+    if guide is None and parts.takes(part, "guide"):
         raise InputError(
-            f"--prior {settings.prior} is made of a guide's posteriors, and {settings.inference} has no guide: "
-            "choose another"
+            f"--prior {name} is made of a guide's posteriors, and {settings.inference} has no guide: choose another"
         )
     offered = {"features": dataset.features, "span": dataset.span, "guide": guide}
-    shared = {name: value for name, value in offered.items() if parts.takes(found.prior, name)}
-    prior: nn.Module = parts.build("prior", found.prior, settings.latent, own=own, **shared)
-    check_prior(prior, f"--prior {settings.prior}", settings.latent)
-    return {"prior": prior}
+    shared = {key: value for key, value in offered.items() if parts.takes(part, key)}
+    prior: nn.Module = parts.build("prior", part, settings.latent, own=own, **shared)
+    check_prior(prior, f"--prior {name}", settings.latent)
+    return prior
