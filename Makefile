@@ -55,6 +55,11 @@ bench: install ## measure what a step costs, beside Pyro, torch and NumPyro, int
 	VIRTUAL_ENV=.venv $(UV) pip install --quiet --group benchmark
 	$(BIN)/python examples/benchmark.py 15 docs/results/benchmark
 
+.PHONY: gpu
+gpu: ## test and measure on a GPU with what is installed, PYTHON=PATH or .venv's, into docs/results/gpu.md
+	PYTHONPATH=.:$$PYTHONPATH $${PYTHON:-$(BIN)/python} -m pytest -rs tests/gpu
+	PYTHONPATH=.:$$PYTHONPATH $${PYTHON:-$(BIN)/python} examples/benchmark_gpu.py 15 docs/results/gpu.md
+
 .PHONY: lint
 lint: install ## check style and types
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, sleep
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pyro
@@ -168,8 +169,12 @@ def stepped(pair: Prepared, elbo: type[pyro.infer.ELBO]) -> Contestant:
     return run
 
 
-def by_hand(case: Case) -> Contestant:
-    """A loop in torch without Pyro, with the closed-form KL and torch's fused Adagrad."""
+def fused_adagrad(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    return torch.optim.Adagrad(groups, lr=STEP_SIZE, fused=True)
+
+
+def hand_step(case: Case, create_optimizer: Callable[..., torch.optim.Optimizer] = fused_adagrad) -> Contestant:
+    """A single step of a loop in torch without Pyro, with the closed-form KL."""
     torch.manual_seed(0)
     data, features, hidden, latent = case.data.train, case.data.features, case.hidden, case.latent
     encoder, decoder = hidden_layer(features, hidden), hidden_layer(latent, hidden)
@@ -177,28 +182,39 @@ def by_hand(case: Case) -> Contestant:
     if case.gaussian:
         heads.append(linear(hidden, features))
     parameters = [*encoder.parameters(), *decoder.parameters(), *heads.parameters()]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": case.batch / len(data)},
-        {"params": [p for p in parameters if p.ndim == 1]},
-    ]
-    optimizer = torch.optim.Adagrad(groups, lr=STEP_SIZE, fused=True)
+    optimizer = create_optimizer(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": case.batch / len(data)},
+            {"params": [p for p in parameters if p.ndim == 1]},
+        ]
+    )
+
+    def step() -> None:
+        x = data.minibatch(case.batch)
+        h = encoder(x)
+        mean, log_variance = heads[0](h), heads[1](h)
+        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        h = decoder(z)
+        if case.gaussian:
+            output = heads[3](h)
+            loss = 0.5 * (output + (x - heads[2](h).sigmoid()) ** 2 * (-output).exp()).sum()
+        else:
+            loss = binary_cross_entropy_with_logits(heads[2](h), x, reduction="sum")
+        loss = loss + 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def by_hand(case: Case, create_optimizer: Callable[..., torch.optim.Optimizer] = fused_adagrad) -> Contestant:
+    """A loop in torch without Pyro."""
+    step = hand_step(case, create_optimizer)
 
     def run() -> None:
         for _ in range(STEPS):
-            x = data.minibatch(case.batch)
-            h = encoder(x)
-            mean, log_variance = heads[0](h), heads[1](h)
-            z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-            h = decoder(z)
-            if case.gaussian:
-                output = heads[3](h)
-                loss = 0.5 * (output + (x - heads[2](h).sigmoid()) ** 2 * (-output).exp()).sum()
-            else:
-                loss = binary_cross_entropy_with_logits(heads[2](h), x, reduction="sum")
-            loss = loss + 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            step()
 
     return run
 

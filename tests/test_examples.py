@@ -10,6 +10,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 ARGUMENTS = {
     "arviz_analysis.py": ["2000", "2"],
     "benchmark.py": ["1"],
+    "benchmark_gpu.py": ["1"],
     "benchmark_hmc.py": ["20", "1"],
     "benchmark_mapped.py": ["0.05", "2000"],
     "benchmark_ranks.py": ["1", "100"],
