@@ -234,7 +234,7 @@ def _built(estimator: Callable[..., ELBO], particles: int, plates: int, vectoriz
     except Exception as error:  # a user's class may fail in any way
         raise InputError(f"elbo {_name(estimator)} cannot be built: {type(error).__name__}: {error}") from error
     if not isinstance(built, ELBO):
-        raise InputError(f"elbo {_name(estimator)} is no estimator: make it a subclass of pyro.infer.ELBO")
+        raise InputError(f"elbo {_name(estimator)} is not an estimator: make it a subclass of pyro.infer.ELBO")
     return built
 
 

@@ -93,7 +93,7 @@ class WakeSleep:
         compile: bool = False,
     ) -> None:
         if not 0 <= insomnia <= 1 or (insomnia > 0 and particles == 1):
-            raise InputError(f"insomnia {insomnia} must lie in [0, 1], and takes --particles above 1")
+            raise InputError(f"insomnia {insomnia} must lie in [0, 1], and needs --particles above 1")
         self.rows = ranks.share(batch)
         x = data.first(self.rows)
         require_no_globals("wake_sleep", model, x)

@@ -40,7 +40,7 @@ def resolve(name: str) -> torch.device:
         torch.zeros((), device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
-        raise InputError(f"--device {name} is not there: use auto or cpu ({reason})") from error
+        raise InputError(f"--device {name} is not available: use auto or cpu ({reason})") from error
     return torch.device(name)
 
 

@@ -211,7 +211,7 @@ def generating(model: nn.Module, label: int) -> Iterator[None]:
     parts = [part for part in model.modules() if isinstance(part, ModelOfRows)]
     parts = [part for part in parts if part._asked["label"] and part._layout.label and part.rows_examples is not None]
     if not parts:
-        raise InputError("--label means nothing to a model that takes no label: leave it out")
+        raise InputError("--label does not apply to a model that takes no label: leave it out")
     before = [part.rows_examples for part in parts]
     try:
         for part in parts:

@@ -118,7 +118,7 @@ def test_analogies_keep_z(labelled):
 
 def test_a_model_without_labels_generates_no_class(labelled):
     model, _, _ = adapted(BernoulliModel(6, 2, hidden=4), ConditionalGuide(6, 2, 3, hidden=4), labelled)
-    with pytest.raises(InputError, match="--label means nothing to a model that takes no label"), generating(model, 0):
+    with pytest.raises(InputError, match="--label does not apply to a model that takes no label"), generating(model, 0):
         pass
 
 
@@ -127,5 +127,5 @@ def test_a_class_goes_by_name_before_it_goes_by_number():
     assert class_number("0", ("dog", "cat")) == 0
     assert class_number("0", ("5", "0")) == 1
     for name, classes, mend in (("2", ("a", "b"), "choose from a, b"), ("a", (), "it has none")):
-        with pytest.raises(InputError, match=f"--label {name} is no class of the data: {mend}"):
+        with pytest.raises(InputError, match=f"--label {name} is not a class of the data: {mend}"):
             class_number(name, classes)

@@ -526,7 +526,7 @@ def test_what_no_checkpoint_holds_is_not_resumed(named, run, cli):
     result = cli("train", "--resume", "--samples", 2000, "--out", "run", "--trust", "--no-figures")
     assert (result.status, result.err.count("\n")) == (2, 1)
     name = "model.STEP" if named == "own.STEP" else named
-    assert re.search(f"run cannot go on: ({named}|{name}) changes as the model trains, and no checkpoint", result.err)
+    assert re.search(f"run cannot be resumed: ({named}|{name}) changes as the model trains, and no chec", result.err)
 
 
 # --- Several runs in one process --------------------------------------------------------------------------------------

@@ -332,7 +332,7 @@ def test_unknown_parts_are_answered_with_the_known():
         ("x = 1", "my.py", "my.py has no public class"),
         ("class A: ...\nclass B: ...", "my.py", r"several classes: say which, my.py:A or my.py:B"),
         ("class A: ...\nclass B: ...", "my.py:C", "my.py has no class C: it has A, B"),
-        ("class A: ...", "my.py", "is no model: give its class A a method forward"),
+        ("class A: ...", "my.py", "cannot be used as model: give its class A a method forward"),
     ],
 )
 def test_a_users_file_that_is_no_part_is_refused(tmp_path, monkeypatch, content, spec, message):

@@ -232,7 +232,7 @@ MISTAKES = {
         program(), "--set guide.z_dim is one of a pair: give --set model.z_dim", "vae.py:VAE", "--set", "guide.z_dim=3",
     ),
     "a setting that a pair does not take": (
-        program(), "--hidden 7 means nothing to VAE: leave it out", "vae.py:VAE", "--hidden", 7,
+        program(), "--hidden 7 does not apply to VAE: leave it out", "vae.py:VAE", "--hidden", 7,
     ),
     "nothing named": (
         program(('pyro.module("decoder", decoder)', "pass"), ('pyro.module("encoder", encoder)', "pass"),

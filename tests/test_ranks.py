@@ -205,7 +205,7 @@ def test_a_run_of_torchrun_is_interrupted_and_goes_on_with_another_number_of_ran
             break
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert "pyro-vae: interrupted: go on by --resume" in errors
+    assert "pyro-vae: interrupted: continue with --resume" in errors
     assert errors.count("      1,000 samples") == 1  # the first rank alone reports
     before = read_metrics(folder)
     samples = int(before[-1][0]) * 3

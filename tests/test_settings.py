@@ -74,7 +74,7 @@ def test_a_table_makes_the_same_settings():
     [
         (b"latent = ", "is not a TOML file"),
         (b"\xff\xfe", "is not a TOML file"),
-        (b"settings = 3", "has settings that are no table"),
+        (b"settings = 3", "has settings that are not a table"),
     ],
 )
 def test_files_that_hold_no_settings_are_refused(tmp_path, content, message):

@@ -13,6 +13,7 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parent.parent
 SHORT = {
     "samples = 1e5": "samples = 2e3",
+    "samples = 5e4": "samples = 2e3",
     "particles=200": "particles=60, limit=20",
     "particles=100": "particles=60, limit=20",
     "digits = 10": "digits = 2",
@@ -44,8 +45,8 @@ def own_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def statistics(tmp_path_factory):
-    return _executed("statistics", tmp_path_factory.mktemp("statistics"))
+def posterior(tmp_path_factory):
+    return _executed("posterior", tmp_path_factory.mktemp("posterior"))
 
 
 def _shown(outputs, line, kind):
@@ -76,9 +77,9 @@ def test_the_second_compares_models_of_ones_own(own_model):
     assert "runs/disrupted" in _shown(own_model, "pyro_vae.compare([gamma", "text/html")
 
 
-def test_the_third_shows_diagnostics_and_predictions(statistics):
-    assert "rhat" in _shown(statistics, 'judged[["rhat"', "text/html")
-    assert "khat" in _shown(statistics, 'judged[["khat"', "text/html")
-    assert "z[4]" in _shown(statistics, 'az.summary(one, kind="stats"', "text/html")
-    _require_picture(statistics, "_ = az.plot_pair")
-    _require_picture(statistics, "plt.show")
+def test_the_third_shows_diagnostics_and_predictions(posterior):
+    assert "rhat" in _shown(posterior, 'judged[["rhat"', "text/html")
+    assert "khat" in _shown(posterior, 'judged[["khat"', "text/html")
+    assert "z[4]" in _shown(posterior, 'az.summary(one, kind="stats"', "text/html")
+    _require_picture(posterior, "_ = az.plot_pair")
+    _require_picture(posterior, "plt.show")

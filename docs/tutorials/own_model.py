@@ -37,7 +37,7 @@ waits.round(2).head(3)
 # hard on small data.
 
 # %%
-samples = 1e5
+samples = 5e4
 settings = {
     "data": waits,
     "hidden": 50,

@@ -172,7 +172,7 @@ def compare(
             if own[name][0] != value:
                 raise InputError(
                     f"{run.path} has another {name} than {runs[0].path}, {own[name][1]} and not {text}: "
-                    "compare them in tables of their own"
+                    "compare them in separate tables"
                 )
     if splits[0].dynamic:  # the pixels are drawn once, for all runs
         with seeded(seed, splits[0].device):

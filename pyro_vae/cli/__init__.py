@@ -88,7 +88,7 @@ def _called(arguments: Sequence[str] | None) -> None:
         nothing = "the working folder" if isinstance(error, FileNotFoundError) else "output"
         _fail(f"{error.filename or nothing}: {error.strerror or error}", 2)
     except Interrupted as error:
-        _fail("interrupted: go on by --resume", 128 + error.signal)
+        _fail("interrupted: continue with --resume", 128 + error.signal)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted", 130)
 

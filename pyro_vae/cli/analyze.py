@@ -40,7 +40,7 @@ def _sampling(limit: str, chains: str, draws: str, warmup: str, seed: str, **oth
     ),
     click.option("--seed", default="0", show_default=True, help="the seed of all draws"),
     click.option("--compile", type=click.Choice(COMPILE), default="auto", show_default=True, help="compile gradients"),
-    click.option("--quick", is_flag=True, help="leave out what takes longest: simulation-based calibration and gaps"),
+    click.option("--quick", is_flag=True, help="leave out the slowest parts: simulation-based calibration and gaps"),
     click.option("--zarr", is_flag=True, help="write the draws as zarr, not as netCDF"),
 )
 @click.option("--json", "as_json", is_flag=True, help="print the summary as one JSON object")

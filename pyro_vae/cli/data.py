@@ -23,7 +23,7 @@ _SHOWN = 8
 @click.argument("name", metavar="NAME|FILE|FOLDER")
 @options(*settings_options(*OF_DATA, "data_dir"))
 def data(name: str, **given: str | None) -> None:
-    """Download a data set where it is missing, verify and describe it."""
+    """Describe a data set or file; download it if it is missing, and verify it."""
     from pyro_vae.data.loading import load_data
 
     settings = Settings.of({key: value for key, value in given.items() if value is not None}, "the command line")

@@ -65,7 +65,7 @@ def impute(
     seed: str,
     opening: Mapping[str, Any],
 ) -> None:
-    """Write what missing cells may be as a table."""
+    """Impute missing cells, as a table."""
     options = {
         "particles": whole("particles", particles, 2, 10**6),
         "draws": whole("draws", draws, 0, 10_000),

@@ -45,7 +45,7 @@ def evaluate(
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 @click.option("--csv", "as_csv", is_flag=True, help="print comma-separated values, a line for each run or model")
 @click.option(
-    "--by", type=click.Choice(["seed"]), help="compare models, of which runs with different seeds are repetitions"
+    "--by", type=click.Choice(["seed"]), help="compare models; runs that differ only in their seed are repetitions"
 )
 def compare(
     paths: tuple[str, ...],

@@ -90,7 +90,7 @@ def settings_options(*names: str) -> list[Decorator]:
 opening = grouped(
     "opening",
     dict,
-    click.option("--trust", is_flag=True, help="run the user's Python files that the folder holds copies of"),
+    click.option("--trust", is_flag=True, help="run the Python files in the run folder, with all that you may do"),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
     click.option("--data-dir", metavar="DIR", help="folder of the data sets"),
 )
@@ -108,7 +108,7 @@ def opened(path: str, opening: Mapping[str, Any]) -> "Run":
     return Run.open(path, **opening)
 
 
-other = click.option("--data", "other", metavar="FILE", help="other data of the same columns, all of them")
+other = click.option("--data", "other", metavar="FILE", help="other data with the same columns; all of it is used")
 
 
 def on_other(run: "Run", other: str | None, split: str) -> "Run":
@@ -168,8 +168,8 @@ scoring = grouped(
         "--compile", type=click.Choice(COMPILE), default="auto", show_default=True, help="compile the estimators"
     ),
     click.option("--local", is_flag=True, help="use a Gaussian fitted to each datapoint's posterior as the guide"),
-    click.option("--force", is_flag=True, help="estimate log p(x) where an estimator declines"),
-    click.option("--cells", is_flag=True, help="of a density of bytes, the probability of grey levels, also in bits"),
+    click.option("--force", is_flag=True, help="estimate log p(x) even if an estimator rejects the model"),
+    click.option("--cells", is_flag=True, help="score densities of bytes by the probability of grey levels"),
 )
 
 
@@ -182,7 +182,7 @@ def _workers(jobs: int | None, ray: str | None, cpus: int | None, gpus: float | 
     if ray is None and (cpus is not None or gpus is not None):
         raise InputError("--cpus and --gpus are for runs on Ray: give --ray as well, or --jobs alone")
     if ray is not None and jobs is not None:
-        raise InputError(f"--jobs {jobs} means nothing on Ray: give --cpus, the cores of each run")
+        raise InputError(f"--jobs {jobs} does not apply on Ray: give --cpus, the cores of each run")
     return {"jobs": jobs, "ray": ray, "cpus": cpus, "gpus": gpus}
 
 

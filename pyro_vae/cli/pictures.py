@@ -24,7 +24,7 @@ _picture = options(
     ),
 )
 _steps = click.option("--steps", default="11", show_default=True, help="images from one end to the other")
-_label = click.option("--label", metavar="CLASS", help="draw this class, of a model that takes a label")
+_label = click.option("--label", metavar="CLASS", help="draw this class, for a model that takes a label")
 
 
 @click.command()
@@ -58,9 +58,9 @@ def sample(
 @click.command()
 @_picture
 @click.option("--number", default="10", show_default=True, help="number of datapoints, the first ones")
-@click.option("--index", metavar="A,B,...", help="the numbers of the datapoints instead, from 0")
+@click.option("--index", metavar="A,B,...", help="these datapoints instead, counted from 0")
 def reconstruct(path: str, opening: Mapping[str, Any], out: Path | None, number: str, index: str | None) -> None:
-    """Draw test datapoints and what the model makes of them."""
+    """Draw test datapoints and their reconstructions."""
     count = whole("number", number, most=10_000)
     rows = [] if index is None else _numbers("index", index, int)
     _drawn("reconstruct", "reconstructions", path, opening, out, count, index=rows)
@@ -70,14 +70,14 @@ def reconstruct(path: str, opening: Mapping[str, Any], out: Path | None, number:
 @_picture
 @click.option("--number", default="10", show_default=True, help="number of datapoints")
 def analogies(path: str, opening: Mapping[str, Any], out: Path | None, number: str) -> None:
-    """Draw test datapoints as every class, of a model that takes a label: z stays, the label changes."""
+    """Draw test datapoints as every class, for a model that takes a label: z is kept, the label changes."""
     _drawn("analogies", "analogies", path, opening, out, whole("number", number, most=10_000))
 
 
 @click.command()
 @_picture
 @_label
-@click.option("--grid", help="images along each side  [default: 20, 12 where they are of few pixels]")
+@click.option("--grid", help="images along each side  [default: 20, or 12 for small images]")
 def manifold(path: str, opening: Mapping[str, Any], out: Path | None, label: str | None, grid: str | None) -> None:
     """Draw the manifold of a model with two latents (the paper's Figure 4)."""
     side = None if grid is None else whole("grid", grid, most=100)
@@ -94,8 +94,8 @@ def latent(path: str, opening: Mapping[str, Any], out: Path | None, split: str) 
 
 @click.command()
 @_picture
-@click.option("--number", default="10", show_default=True, help="number of latent variables, those that are used most")
-@click.option("--index", metavar="N", help="the test datapoint whose latent variables the others have, from 0")
+@click.option("--number", default="10", show_default=True, help="number of latent variables, the most active ones")
+@click.option("--index", metavar="N", help="take the other latent variables from test datapoint N, from 0")
 @_steps
 def traverse(
     path: str, opening: Mapping[str, Any], out: Path | None, number: str, index: str | None, steps: str

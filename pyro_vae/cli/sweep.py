@@ -40,7 +40,7 @@ def _evaluation(marginal: tuple[str, ...], limit: str | None, cells: bool) -> di
         help="estimator of log p(x), may be repeated  [default: importance]",
     ),
     click.option("--limit", metavar="N", help="evaluate the first N test datapoints only"),
-    click.option("--cells", is_flag=True, help="of densities of bytes, the probability of grey levels"),
+    click.option("--cells", is_flag=True, help="score densities of bytes by the probability of grey levels"),
 )
 @working
 @click.option(
@@ -62,7 +62,7 @@ def sweep(
 ) -> None:
     """Train and evaluate all combinations of some settings, with several seeds.
 
-    FILE.toml holds what `train --config` takes, a table [grid] of lists, and seeds. What is there is not done again.
+    FILE.toml holds what `train --config` takes, a table [grid] of lists, and seeds. Finished runs are skipped.
     """
     content = read_toml(file) if file else {}
     grid = content.pop("grid", {})
@@ -79,7 +79,7 @@ def sweep(
             raise InputError(f"--grid {text} is not KEY=A,B,...: write latent=2,5,10, for example")
         grid[key] = [typed(value) if "." in key else value for value in values.split(",")]
     if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
-        raise InputError(f"[grid] of {file} is no table of lists: write latent = [2, 5, 10], for example")
+        raise InputError(f"[grid] of {file} is not a table of lists: write latent = [2, 5, 10], for example")
     if not grid:
         raise InputError(
             "sweep needs a grid: give --grid latent=2,5,10, for example, or a FILE.toml with a table [grid]"

@@ -53,7 +53,7 @@ settings_of_a_run = grouped(
     "place",
     dict,
     click.option("--out", metavar="RUN", help="the run folder  [default: runs/DATA-MODEL-INFERENCE-LATENT]"),
-    click.option("--resume", is_flag=True, help="go on with the run in the folder"),
+    click.option("--resume", is_flag=True, help="continue the run in the folder"),
     click.option("--overwrite", is_flag=True, help="replace the run in the folder"),
     click.option("--log", metavar="|".join(LOGS), help="send bounds and samples there at each evaluation"),
 )

@@ -44,7 +44,7 @@ def array_source(path: Path, channels: str | None) -> Source:
         if path.suffix == ".npy" and path.stat().st_size > mapped.LARGE:
             if channels is not None:
                 raise InputError(
-                    f"--channels means nothing to {path}, which is large and so it is mapped: leave it out"
+                    f"--channels does not apply to {path}, which is large and so it is mapped: leave it out"
                 )
             with open_regular(path) as file:
                 header = _header(file, path.stat().st_size)

@@ -49,7 +49,7 @@ def kinds_of(
     names = names or [str(n + 1) for n in range(splits[0].features)]
     for name in told:
         if name not in names:
-            raise InputError(f"--kinds {name} is no column of cells of {where}: it has {', '.join(names[:20])}")
+            raise InputError(f"--kinds {name} is not a column of cells of {where}: it has {', '.join(names[:20])}")
     whole, low, high = _whole(splits)
     kinds = []
     for name, is_whole, least, most in zip(names, whole.tolist(), low.tolist(), high.tolist(), strict=True):
@@ -57,7 +57,7 @@ def kinds_of(
         kind = told.get(name) or ("real" if scaled or not counted else "binary" if most <= 1 else "count")
         fits = {"count": counted, "category": counted, "binary": counted and most <= 1, "positive": least > 0}
         if not fits.get(kind, True):
-            raise InputError(f"--kinds {name}:{kind} does not fit its values, {least:g} to {most:g}: say another kind")
+            raise InputError(f"--kinds {name}:{kind} does not fit its values, {least:g} to {most:g}: choose another")
         kinds.append(f"category:{int(most) + 1}" if kind == "category" else kind)
     return tuple(kinds)
 

@@ -66,7 +66,7 @@ def class_number(name: str, classes: Sequence[str]) -> int:
         return int(name)
     listed = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
     raise InputError(
-        f"--label {name} is no class of the data: " + (f"choose from {listed}" if listed else "it has none")
+        f"--label {name} is not a class of the data: " + (f"choose from {listed}" if listed else "it has none")
     )
 
 

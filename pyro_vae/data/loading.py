@@ -121,7 +121,7 @@ def load_data(
     rows = rows_of_splits(source, where, label or source.label, group, split_column, test_share, stratify)
     if source.mapped:
         if binarize != "none":
-            raise InputError(f"--binarize {binarize} means nothing to {name}, which is large and so it is mapped")
+            raise InputError(f"--binarize {binarize} does not apply to {name}, which is large and so it is mapped")
         rows = [np.sort(chosen) for chosen in rows]
     if train_size is not None and train_size < 1:
         raise InputError(f"--train-size {train_size} is not possible: give a whole number of at least 1")

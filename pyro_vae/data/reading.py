@@ -60,7 +60,7 @@ def read(
         levels: The texts that are numbered in columns of categories, where they are known.
 
     Raises:
-        InputError: If there is no reader, or it refuses; or an option means nothing to it.
+        InputError: If there is no reader, or it refuses; or an option does not apply to it.
     """
     named = isinstance(data, str | Path)
     path = Path(data) if named else Path()
@@ -68,7 +68,7 @@ def read(
     chosen: dict[str, Any] = {"columns": columns, "drop": drop, "categories": categories}
     if named and arrays:
         raise InputError(
-            f"{next(iter(arrays))} is no setting of {data}: give arrays beside the cells with data in memory"
+            f"{next(iter(arrays))} is not a setting of {data}: give arrays beside the cells with data in memory"
         )
     if not named:
         if is_table(data):
@@ -147,4 +147,4 @@ def _joined(source: Source, other: Source, data: Any, test: Any) -> Source:
 def _refuse(data: Any, **options: Any) -> None:
     for name, given in options.items():
         if given:
-            raise InputError(f"--{name} means nothing to {data}: leave it out")
+            raise InputError(f"--{name} does not apply to {data}: leave it out")

@@ -33,7 +33,7 @@ def scaling(train: Split, how: str, image: bool, kept: Sequence[int] = ()) -> tu
     if how == "none":
         return None
     if train.dynamic:
-        raise InputError(f"--scale {how} means nothing to binary pixels: give --binarize none, or leave it out")
+        raise InputError(f"--scale {how} does not apply to binary pixels: give --binarize none, or leave it out")
     counts, lows, highs, sums = [], [], [], []
     for x, there in _observed(train, image):
         counts.append(there.sum(0))

@@ -114,7 +114,7 @@ def _provide(data: str, folder: Path, files: dict[str, str], download: Callable[
         if found != expected:
             raise InputError(
                 f"{folder / name} is damaged, its SHA-256 begins with {found[:12]} and not {expected[:12]}: "
-                "delete it, and it is downloaded anew"
+                "delete it, and it will be downloaded again"
             )
 
 

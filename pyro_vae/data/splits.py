@@ -97,7 +97,7 @@ def rows_of_splits(
     ]
     if source.test is not None:
         if asked:
-            raise InputError(f"{asked[0]} means nothing to {where}, which has a test split of its own: leave it out")
+            raise InputError(f"{asked[0]} does not apply to {where}, which has a test split of its own: leave it out")
         return [np.arange(len(part.values)) for part in (source.train, source.test)]
     if len(asked) > 1 and asked != ["--stratify", "--test-share"] and asked != ["--group", "--test-share"]:
         raise InputError(f"{' and '.join(asked)} do not go together: give one way to divide the data")

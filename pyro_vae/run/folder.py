@@ -88,7 +88,7 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
             _flush(path.parent)
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
-        raise RunError(f"{path} cannot be written ({reason}): what was there before stays") from error
+        raise RunError(f"{path} cannot be written ({reason}): the old file is unchanged") from error
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -118,7 +118,7 @@ def require_free(folder: Path, overwrite: bool) -> None:
     if _holds_run(folder):
         if not overwrite:
             raise InputError(
-                f"{folder} holds a run: go on with it by --resume, replace it by --overwrite, or choose another --out"
+                f"{folder} holds a run: continue it with --resume, replace it with --overwrite, or choose another --out"
             )
     elif folder.exists() and (not folder.is_dir() or {*folder.iterdir()} - {folder / ".lock", *_left_over(folder)}):
         raise InputError(f"{folder} is not empty and not a run folder: choose another --out")
@@ -232,7 +232,7 @@ def read_metrics(folder: Path) -> list[list[float]]:
     except (OSError, ValueError, OverflowError, csv.Error) as error:
         raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not metrics:
-        raise InputError(f"{path} holds no evaluation: go on with the run by --resume, or train it anew by --overwrite")
+        raise InputError(f"{path} holds no evaluation: continue the run with --resume, or retrain it with --overwrite")
     return metrics
 
 
@@ -304,12 +304,12 @@ def read_checkpoint(folder: Path, device: torch.device) -> dict[str, Any]:
             file.seek(0)
             state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
         if not isinstance(state, dict) or not isinstance(state.get("format"), int) or state["format"] != FORMAT:
-            raise InputError(f"{path} is no checkpoint of format {FORMAT}: train the run anew")
+            raise InputError(f"{path} is not a checkpoint of format {FORMAT}: retrain the run")
         require_checkpoint(state)
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: train the run anew by --overwrite") from error
+        raise InputError(f"{path} is missing: retrain the run with --overwrite") from error
     except Exception as error:  # there is no end to what a damaged or hostile file may lead to
         why = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path} cannot be read: {why}") from error

@@ -35,7 +35,7 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise InputError(
-            f"{folder} is being trained by another process: wait for its end, or choose another --out"
+            f"{folder} is being trained by another process: wait until it ends, or choose another --out"
         ) from error
     except OSError as error:
         if error.filename is not None:

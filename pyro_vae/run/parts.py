@@ -177,7 +177,7 @@ def _classes(module: ModuleType, where: str) -> dict[str, Any]:
         names = [name for name in every if not name.startswith("_")]
     else:
         if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
-            raise InputError(f"{where} has an __all__ that is no list of names: write __all__ = ['CLASS']")
+            raise InputError(f"{where} has an __all__ that is not a list of names: write __all__ = ['CLASS']")
         if unknown := [name for name in listed if name not in every]:
             raise InputError(f"{where} lists {unknown[0]} in __all__ and has nothing of that name: take it out")
         names = [*listed]
@@ -194,7 +194,7 @@ def _require_kind(kind: str, spec: str, part: Any) -> None:
     method = _METHODS[kind]
     if not hasattr(part, method) and not is_program(part):
         name = part.__name__
-        raise InputError(f"--{kind} {spec} is no {kind}: give its class {name} a method {method}")
+        raise InputError(f"--{kind} {spec} cannot be used as {kind}: give its class {name} a method {method}")
     # The engine asks a part for attributes that it need not have.
     if hasattr(part, "_an_attribute_that_no_part_has"):
         raise InputError(f"--{kind} {spec} has a metaclass that makes attributes up: leave it out")

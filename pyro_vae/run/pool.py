@@ -1,6 +1,6 @@
 """Runs of a grid, several at a time: what the paper's grid and a user's sweep have in common.
 
-What is there already is not done again, so that a grid that was interrupted goes on where it was.
+Finished runs are skipped, so that an interrupted grid resumes where it was.
 """
 
 __all__ = ["Trained", "finish", "outlive"]
@@ -102,7 +102,7 @@ def outlive(name: str, work: Callable[[], Path], folders: Iterable[Path], note: 
         try:
             return work()
         except WorkerLost as error:
-            note(f"{name}: {error}, it goes on from its last checkpoint")
+            note(f"{name}: {error}, it resumes from its last checkpoint")
             for folder in folders:
                 wait_until_released(folder)
     raise RunError(f"{name}: it has lost {_LIVES} workers")

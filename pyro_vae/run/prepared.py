@@ -119,7 +119,7 @@ class Prepared(NamedTuple):
         built: Learner = parts.build("inference", part, self.model, self.guide, data, own=own, **shared)
         for name in ("loss", "state_dict", "load_state_dict"):
             if not hasattr(built, name):
-                raise InputError(f"--inference {part.__name__} is no algorithm: give it {name}")
+                raise InputError(f"--inference {part.__name__} is not an algorithm: give it {name}")
         return built
 
 
@@ -189,7 +189,7 @@ def _taken(settings: Settings, part: type[Any], *names: str) -> dict[str, Any]:
         value = getattr(settings, name)
         if value != defaults[name] and not parts.takes(part, name):
             flag = name.replace("_", "-")
-            raise InputError(f"--{flag} {value} means nothing to {part.__name__}: leave it out")
+            raise InputError(f"--{flag} {value} does not apply to {part.__name__}: leave it out")
     return {name: getattr(settings, name) for name in names if parts.takes(part, name)}
 
 
@@ -212,7 +212,7 @@ def _pair(settings: Settings, found: Parts, dataset: Dataset, device: torch.devi
         own = settings.set.get(kind, {})
         module = parts.build(kind, part, dataset.features, settings.latent, own=own, **shared)
         if not isinstance(module, nn.Module):
-            raise InputError(f"--{kind} {part.__name__} is no torch.nn.Module: make it one")
+            raise InputError(f"--{kind} {part.__name__} is not a torch.nn.Module: make it one")
         built[kind] = module.to(device)
     return built
 
@@ -261,7 +261,7 @@ def _prior(settings: Settings, found: Parts, dataset: Dataset, guide: nn.Module 
     own = settings.set.get("prior", {})
     if "prior" not in _taken(settings, found.model, "prior"):
         for name in own:
-            raise InputError(f"--set prior.{name} means nothing to {found.model.__name__}: leave it out")
+            raise InputError(f"--set prior.{name} does not apply to {found.model.__name__}: leave it out")
         return {}
     return {"prior": build_prior(settings.prior, found.prior, settings, dataset, guide, own)}
 

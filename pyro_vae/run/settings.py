@@ -225,7 +225,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"--config {path} is not a TOML file of settings: {error}") from error
     settings = content.get("settings", content)
     if not isinstance(settings, dict):
-        raise InputError(f"{path} has settings that are no table: write [settings]")
+        raise InputError(f"{path} has settings that are not a table: write [settings]")
     return settings
 
 

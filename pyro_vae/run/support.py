@@ -26,7 +26,7 @@ def require_support(model: nn.Module, data: Dataset, spec: str) -> None:
     site = likelihood(model, data.train)
     if data.scaled is not None and site is not None and site.support.is_discrete:
         raise InputError(
-            f"--scale means nothing to --model {spec}, whose site 'x' is one of whole numbers or levels: leave it out"
+            f"--scale does not apply to --model {spec}, whose site 'x' is one of whole numbers or levels: leave it out"
         )
     for split in ("train", "test"):
         found = first_offence(model, getattr(data, split))

@@ -106,7 +106,7 @@ class _Lines(AbstractContextManager["_Lines"]):
 
 
 class Sweep:
-    """Creates what finishes the runs of a grid: what is there already is not done again.
+    """Creates what finishes the runs of a grid; finished ones are skipped.
 
     Arguments:
         out: The folder of the table and of the run folders.

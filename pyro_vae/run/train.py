@@ -173,8 +173,8 @@ def _restored(run: Run, learner: Learner) -> Clock:
     state = folder.read_checkpoint(run.path, run.dataset.train.device)
     if forgotten := state.get("unsaved"):
         raise InputError(
-            f"{run.path} cannot go on: {forgotten[0]} changes as the model trains, and no checkpoint holds it: make it "
-            "a buffer (register_buffer), and train the run anew"
+            f"{run.path} cannot be resumed: {forgotten[0]} changes as the model trains, and no checkpoint holds it: "
+            "make it a buffer (register_buffer), and retrain the run"
         )
     try:
         for part, module in run.modules.items():

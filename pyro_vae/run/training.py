@@ -132,7 +132,7 @@ class Training:
         try:
             self.log(clock.samples, {"train_bound": bounds[0], "test_bound": bounds[1], "seconds": clock.seconds})
         except Exception as error:  # a server that has gone
-            self.progress.note(f"--log failed, and the run goes on without it: {reason(error)}")
+            self.progress.note(f"--log failed, and the run continues without it: {reason(error)}")
             self.log = silent
 
     def after_step(self, clock: Clock) -> None:

@@ -109,7 +109,7 @@ def test_what_cannot_be_compared_is_refused(cli, options, message):
     _train("b", **options)
     result = cli("compare", "a", "b")
     assert (result.status, result.err.count("\n")) == (2, 1)
-    assert f"{message}: compare them in tables of their own" in result.err
+    assert f"{message}: compare them in separate tables" in result.err
 
 
 def test_other_data_are_refused(cli, tmp_path):

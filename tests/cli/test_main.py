@@ -31,7 +31,7 @@ def _array(name, array):
         (("train", "--step-size", "0"), "--step-size 0 is not possible"),
         (("train", "--kl", "exact"), "--kl exact is unknown"),
         (("train", "--optimizer", "adma"), "--optimizer adma is unknown: choose from adagrad"),
-        (("train", "--device", "cuda:7"), "--device cuda:7 is not there"),
+        (("train", "--device", "cuda:7"), "--device cuda:7 is not available"),
         (("train", "--device", "gpu"), "--device gpu is unknown: choose from auto, cpu, cuda"),
         (("train", "--set", "latent=3"), "--set latent=3 is not PART.KEY=VALUE"),
         (
@@ -51,7 +51,7 @@ def _array(name, array):
         (("train", "--set", "inference.weight_prior=nan"), "weight_prior nan is not possible"),
         (("train", "--set", "inference.weight_prior=abc"), "weight_prior abc is not possible"),
         (("train", "--set", "model.hidden=0"), "--set model.hidden 0 is not possible"),
-        (("train", "--inference", "wake_sleep", "--kl", "analytic"), "--kl analytic means nothing to WakeSleep"),
+        (("train", "--inference", "wake_sleep", "--kl", "analytic"), "--kl analytic does not apply to WakeSleep"),
         (("train", "--inference", "mcem", "--binarize", "dynamic"), "mcem needs data that stay as they are"),
         (("train", "--divisor", "255"), "--divisor 255 is not possible: bytes are divided"),
         (("train", "--optimizer", "ADAGRAD"), "--optimizer ADAGRAD is unknown"),

@@ -17,7 +17,7 @@ import pytest
         (("--jobs", "0"), "--jobs 0 is not possible"),
         (("--data-dir", "nowhere", "--panels", "mnist:3"), "--data mnist cannot be downloaded"),
         (("--cpus", "2"), "--cpus and --gpus are for runs on Ray: give --ray as well, or --jobs alone"),
-        (("--ray", "local", "--jobs", "2"), "--jobs 2 means nothing on Ray: give --cpus, the cores of each run"),
+        (("--ray", "local", "--jobs", "2"), "--jobs 2 does not apply on Ray: give --cpus, the cores of each run"),
     ],
 )
 def test_wrong_input_is_answered_before_anything_is_trained(cli, arguments, message, monkeypatch, tmp_path):

@@ -79,8 +79,8 @@ def test_a_class_is_drawn_where_the_model_takes_a_label(cli, conditional, run, t
             pictures.append(imread(out))
         assert pictures[0].shape != pictures[1].shape or (pictures[0] != pictures[1]).any()
         for path, label, said in (
-            (conditional.path, "cat", "--label cat is no class of the data: choose from 0, 1"),
-            (run.path, "3", "--label means nothing to a model that takes no label: leave it out"),
+            (conditional.path, "cat", "--label cat is not a class of the data: choose from 0, 1"),
+            (run.path, "3", "--label does not apply to a model that takes no label: leave it out"),
         ):
             result = cli(name, path, "--label", label)
             assert (result.status, result.err.count("\n")) == (2, 1)

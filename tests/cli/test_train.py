@@ -105,7 +105,7 @@ def test_an_existing_run_wants_resume_or_overwrite(cli):
     cli("train", *TINY, "--out", "run")
     result = cli("train", *TINY, "--out", "run")
     assert result.status == 2
-    assert "go on with it by --resume, replace it by --overwrite" in result.err
+    assert "continue it with --resume, replace it with --overwrite" in result.err
     assert cli("train", *TINY, "--out", "run", "--overwrite", "--seed", "1").status == 0
     assert cli("evaluate", "run", "--marginal", "nope").err.startswith("pyro-vae: --marginal nope is unknown: choose")
     # What is wrong is said before the old run is gone.

@@ -391,15 +391,15 @@ BAD = {
     "near column": (_csv(_frame(kind=LABELS)), {"label": "knid"}, "did you mean kind?"),
     "no such drop": (_csv(_frame()), {"drop": "zz"}, "has no column zz"),
     "everything dropped": (_csv(_frame()), {"drop": "a,b b,ü,d"}, "0 columns of cells"),
-    "columns of an array": (_npy(REAL), {"columns": "a"}, "--columns means nothing to x.npy"),
-    "resize of an array": (_npy(REAL), {"resize": "3x3"}, "--resize means nothing to x.npy"),
+    "columns of an array": (_npy(REAL), {"columns": "a"}, "--columns does not apply to x.npy"),
+    "resize of an array": (_npy(REAL), {"resize": "3x3"}, "--resize does not apply to x.npy"),
     "real labels": (_csv(_frame(y=R.random(20))), {"label": "y"}, "has real numbers for the label y"),
     "missing covariate": (
         _csv(_frame(y=[None, *range(19)])),
         {"covariates": "y"},
         "no value of the covariate y in row 1",
     ),
-    "a split of its own": (_npz(train=REAL, test=REAL), {"test_share": 0.5}, "--test-share means nothing to"),
+    "a split of its own": (_npz(train=REAL, test=REAL), {"test_share": 0.5}, "--test-share does not apply to"),
     "wrong split": (
         _csv(_frame(s=["train", "valid"] * 10)),
         {"split_column": "s"},
@@ -437,7 +437,7 @@ BAD = {
     ),
     "negative counts": (_npy(COUNTS - 99), {"model": "poisson"}, "allows whole numbers from 0 on, and x.npy has -"),
     "above the largest": (_npy(COUNTS), {"model": "binomial"}, "allows whole numbers from 0 to 16, and x.npy has"),
-    "scaled counts": (_npy(COUNTS), {"model": "poisson", "scale": "unit"}, "--scale means nothing to --model poisson"),
+    "scaled counts": (_npy(COUNTS), {"model": "poisson", "scale": "unit"}, "--scale does not apply to --model poisson"),
     "binarised reals": (_npy(REAL), {"binarize": "static"}, "--binarize static needs values from 0 to 1"),
     "missing and drawn anew": (
         _npz(x=GREY, observed=GREY < 200),

@@ -66,8 +66,8 @@ def test_a_run_is_bitwise_that_of_data_in_memory_and_resumes(monkeypatch):
         (X.astype(">f8"), {}, "in native byte order"),
         (X.astype(complex), {}, "whole or real numbers"),
         (np.where(X > 2, np.inf, X), {}, "has infinite values"),
-        (X, {"binarize": "static"}, "--binarize static means nothing to x.npy, which is large"),
-        (X, {"channels": "last"}, "--channels means nothing to x.npy, which is large"),
+        (X, {"binarize": "static"}, "--binarize static does not apply to x.npy, which is large"),
+        (X, {"channels": "last"}, "--channels does not apply to x.npy, which is large"),
         (np.where(np.arange(6) == 1, np.nan, X), {}, "has no value in column 2"),
     ],
 )
@@ -140,7 +140,7 @@ def test_what_is_wrong_in_a_large_parquet_is_named(monkeypatch):
         ({"label": "knd"}, "has no column knd: did you mean kind?"),
         ({"drop": "house,part"}, "has text in column kind, x in row 1"),
         ({"columns": "a", "resize": "3x3"}, "--resize means nothing"),
-        ({"columns": "a", "binarize": "static"}, "--binarize static means nothing to x.parquet"),
+        ({"columns": "a", "binarize": "static"}, "--binarize static does not apply to x.parquet"),
     ):
         with pytest.raises(InputError, match=message):
             load_data("x.parquet", **options)

@@ -60,7 +60,7 @@ def test_a_run_that_loses_its_worker_goes_on_and_not_for_ever(tmp_path, workers,
     monkeypatch.setattr(workers, "run", lose_one)
     folders, failures = Grid(tmp_path, 2000, workers).train([cell], "runs")
     assert (list(folders), failures) == ([cell], {})
-    assert capfd.readouterr().err.count("digits-2-aevb-0.1-0: gone, it goes on from its last checkpoint") == 1
+    assert capfd.readouterr().err.count("digits-2-aevb-0.1-0: gone, it resumes from its last checkpoint") == 1
     lost = iter([WorkerLost("gone")] * 5)
     _, failures = Grid(tmp_path, 3000, workers).train([cell], "runs")
     assert failures == {cell: "digits-2-aevb-0.1-0: it has lost 5 workers"}
@@ -81,5 +81,5 @@ def test_a_signal_ends_a_grid_after_checkpoints(tmp_path):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert "Interrupted: interrupted by signal 15" in errors
-    assert "interrupted: go on by --resume" in (tmp_path / "out" / f"{folder.name}.log").read_text()
+    assert "interrupted: continue with --resume" in (tmp_path / "out" / f"{folder.name}.log").read_text()
     assert (folder / "checkpoint.pt").exists()

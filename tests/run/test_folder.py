@@ -87,7 +87,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(cli, small_disk):
     result = cli("train", "--resume", "--out", run, "--samples", "4000")
     assert result.status == 1
     assert result.err.splitlines()[-1].startswith(f"pyro-vae: {run}/")
-    assert "cannot be written (No space left on device): what was there before stays" in result.err
+    assert "cannot be written (No space left on device): the old file is unchanged" in result.err
     assert folder.read_checkpoint(run, CPU)["clock"] == before["clock"]
     filler.unlink()
     assert cli("train", "--resume", "--out", run, "--samples", "4000").status == 0
@@ -145,7 +145,7 @@ def test_a_checkpoint_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
 
 def test_a_checkpoint_of_another_format_is_refused(tmp_path):
     torch.save({"format": 0}, tmp_path / "checkpoint.pt")
-    with pytest.raises(InputError, match=r"checkpoint.pt is no checkpoint of format 1: train the run anew"):
+    with pytest.raises(InputError, match=r"checkpoint.pt is not a checkpoint of format 1: retrain the run"):
         folder.read_checkpoint(tmp_path, CPU)
 
 
@@ -285,7 +285,7 @@ def test_a_checkpoint_is_missing(cli):
     Path("run/checkpoint.pt").unlink()
     result = cli("train", "--resume", "--out", "run")
     assert result.status == 2
-    assert result.err == "pyro-vae: run/checkpoint.pt is missing: train the run anew by --overwrite\n"
+    assert result.err == "pyro-vae: run/checkpoint.pt is missing: retrain the run with --overwrite\n"
 
 
 def test_a_killed_writer_leaves_the_old_checkpoint(tmp_path):

@@ -29,12 +29,12 @@ def holder(tmp_path):
 def test_the_second_process_is_refused_and_a_dead_one_keeps_nothing(cli, tmp_path, holder):
     Path("run/run.toml").write_text("format = 1\nsettings = {}\n[data]\nchecksum = ''\n")
     before = sorted(Path("run").iterdir())
-    with pytest.raises(InputError, match=r"run is being trained by another process: wait for its end, or choose"):
+    with pytest.raises(InputError, match=r"run is being trained by another process: wait until it ends, or choose"):
         locked(tmp_path / "run").__enter__()
     result = cli("train", "--samples", "200", "--hidden", "5", "--out", "run", "--overwrite")
     assert result.status == 2
     assert result.err == (
-        "pyro-vae: run is being trained by another process: wait for its end, or choose another --out\n"
+        "pyro-vae: run is being trained by another process: wait until it ends, or choose another --out\n"
     )
     assert sorted(Path("run").iterdir()) == before
     holder.send_signal(signal.SIGKILL)

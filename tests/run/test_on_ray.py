@@ -63,7 +63,7 @@ def test_a_grid_survives_the_loss_of_a_node(cluster, tmp_path, capfd):
     grid.join()
     ((found, failures),) = ended
     assert failures == {}
-    assert capfd.readouterr().err.count("it goes on from its last checkpoint") == 1
+    assert capfd.readouterr().err.count("it resumes from its last checkpoint") == 1
     logs = [path.with_name(f"{path.name}.log").read_text() for path in folders]
     assert [log.count("   1,000 samples") for log in logs] == [1, 1]  # none of them began anew
     local, _ = Grid(tmp_path, 40_000, Local(2)).train(CELLS, "local")
@@ -87,7 +87,7 @@ def test_a_signal_ends_tasks_after_checkpoints(cluster, tmp_path, monkeypatch):
     watch.start()
     with pytest.raises(Interrupted):
         Grid(tmp_path, 10**9, OnRay(cluster.address)).train(CELLS[:1], "runs")
-    assert "interrupted: go on by --resume" in folder.with_name(f"{folder.name}.log").read_text()
+    assert "interrupted: continue with --resume" in folder.with_name(f"{folder.name}.log").read_text()
 
 
 class _Given:

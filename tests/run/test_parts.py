@@ -28,10 +28,10 @@ OWN = "class Own:\n    def forward(self): ...\n"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("__all__ = None\n" + OWN, r"own.py has an __all__ that is no list of names: write __all__ = \['CLASS'\]"),
-        ("__all__ = 'Own'\n" + OWN, "has an __all__ that is no list of names"),
-        ("__all__ = 3\n" + OWN, "has an __all__ that is no list of names"),
-        ("__all__ = [Exception, 'Own']\n" + OWN, "has an __all__ that is no list of names"),
+        ("__all__ = None\n" + OWN, r"own.py has an __all__ that is not a list of names: write __all__ = \['CLASS'\]"),
+        ("__all__ = 'Own'\n" + OWN, "has an __all__ that is not a list of names"),
+        ("__all__ = 3\n" + OWN, "has an __all__ that is not a list of names"),
+        ("__all__ = [Exception, 'Own']\n" + OWN, "has an __all__ that is not a list of names"),
         ("__all__ = ['Own', 'Gone']\n" + OWN, "lists Gone in __all__ and has nothing of that name: take it out"),
         ("__all__ = []\n" + OWN, "has no public class: write one"),
         ("__all__ = ['Exception']", "lists Exception in __all__ and has nothing of that name"),

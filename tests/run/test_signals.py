@@ -31,7 +31,7 @@ def test_a_signal_ends_a_run_after_a_checkpoint(cli, number, status, compile):
         process.send_signal(number)
         *_, last = process.stderr
         assert process.wait() == status
-    assert last == "pyro-vae: interrupted: go on by --resume\n"
+    assert last == "pyro-vae: interrupted: continue with --resume\n"
     assert json.loads(cli("evaluate", "run", "--limit", "5", "--json").out)["datapoints"] == 5
     # Where it ended, it goes on: bitwise what one uninterrupted run is.
     samples = 60_000

@@ -81,7 +81,7 @@ def test_a_tracker_that_fails_does_not_end_a_run(told, tmp_path, monkeypatch, ca
     run = train(tmp_path / "run", log="mlflow", **{**TINY, "progress": True})
     assert run.rows[-1][0] == 1500
     said = capsys.readouterr().err
-    assert said.count("note: --log failed, and the run goes on without it: ConnectionError: no route to host") == 1
+    assert said.count("note: --log failed, and the run continues without it: ConnectionError: no route to host") == 1
 
 
 def test_a_tracker_that_is_not_there_is_answered_before_training(told, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from pyro_vae.analysis.diagnostics import guide, sampler
 
 samples = 1e5
 run = pyro_vae.train(
-    "runs/statistics",
+    "runs/posterior",
     data="digits",
     binarize="threshold",
     latent=5,
@@ -93,5 +93,5 @@ axes.set(xlabel="white pixels of the digit", ylabel="predicted, with one standar
 plt.show()
 
 # %% [markdown]
-# `pyro-vae analyze runs/statistics` does all of this and more over many datapoints, calibrates sampler and guide on
+# `pyro-vae analyze runs/posterior` does all of this and more over many datapoints, calibrates sampler and guide on
 # simulated data, and writes a report: [Statistical analysis with ArviZ](../arviz.md).
