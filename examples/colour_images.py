@@ -56,9 +56,8 @@ class ColourModel(Model):
 
     def likelihood(self, z: Tensor) -> dist.Distribution:
         """Returns p(x | z)."""
-        # Convolutions know one leading dimension, and particles bring another; a datapoint has its colours last.
-        maps = self.decoder(z.reshape(-1, z.shape[-1])).movedim(1, -1)
-        mean = maps.sigmoid().reshape(*z.shape[:-1], -1)
+        maps = self.decoder(z).movedim(1, -1)  # a datapoint has its colours last
+        mean = maps.sigmoid().flatten(1)
         scale = self.log_scale.clamp(min=-7.0).exp().expand(maps.shape[1:]).flatten().expand_as(mean)
         return DiscretizedLogistic(mean, scale, 256).to_event(1)
 
@@ -80,8 +79,7 @@ class ColourGuide(Guide):
 
     def posterior(self, x: Tensor) -> dist.Distribution:
         """Returns q(z | x)."""
-        maps = x.reshape(-1, *self.image).movedim(-1, 1)
-        mean, log_scale = self.encoder(maps).unflatten(0, x.shape[:-1]).chunk(2, dim=-1)
+        mean, log_scale = self.encoder(x.unflatten(1, self.image).movedim(-1, 1)).chunk(2, dim=-1)
         return dist.Normal(mean, log_scale.exp()).to_event(1)
 
 

@@ -38,9 +38,7 @@ class ConvModel(Model):
 
     def likelihood(self, z: Tensor) -> dist.Distribution:
         """Returns p(x | z)."""
-        # Convolutions know one leading dimension, and particles bring another.
-        logits = self.decoder(z.flatten(0, -2)).unflatten(0, z.shape[:-1])
-        return dist.Bernoulli(logits=logits, validate_args=False).to_event(1)  # grey values, as in the paper
+        return dist.Bernoulli(logits=self.decoder(z), validate_args=False).to_event(1)  # grey values, as in the paper
 
 
 def main(samples: float = 2e5, out: str = "runs/conv_decoder") -> None:

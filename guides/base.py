@@ -7,6 +7,8 @@ import pyro.distributions as dist
 from pyro.nn import PyroModule
 from torch import Tensor
 
+from pyro_vae.leading import with_leading
+
 
 class Guide(PyroModule):
     """Base class of guides with one latent site `"z"`. A subclass gives `posterior`.
@@ -34,7 +36,7 @@ class Guide(PyroModule):
         """Returns q(z | x), with event shape `(latent,)`.
 
         Arguments:
-            x: The data, with shape `(..., features)`.
+            x: The data, with shape `(..., features)`; see `likelihood` of models.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method posterior(x)")
 
@@ -48,4 +50,4 @@ class Guide(PyroModule):
             The latent variables, with shape `(datapoints, latent)`.
         """
         with pyro.plate("data", len(x), dim=-1):
-            return pyro.sample("z", self.posterior(x))
+            return pyro.sample("z", with_leading(self, self.posterior, x))

@@ -7,6 +7,8 @@ import pyro.distributions as dist
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from pyro_vae.leading import with_leading
+
 from .priors.normal import NormalPrior
 
 
@@ -47,7 +49,8 @@ class Model(PyroModule):
         """Returns p(x | z), with event shape `(features,)`.
 
         Arguments:
-            z: The latent variables, with shape `(..., latent)`.
+            z: The latent variables, with shape `(..., latent)`; where networks know one leading dimension, or it fails
+                on more, with shape `(n, latent)`, see `pyro_vae.leading`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method likelihood(z)")
 
@@ -63,4 +66,4 @@ class Model(PyroModule):
         """
         with pyro.plate("data", size if x is None else len(x), dim=-1):
             z = pyro.sample("z", self.prior())
-            return pyro.sample("x", self.likelihood(z), obs=x)
+            return pyro.sample("x", with_leading(self, self.likelihood, z), obs=x)

@@ -1,6 +1,6 @@
 """What must hold of a model and its guide when they are called: with few or many datapoints, and for several draws."""
 
-__all__ = ["check_draws", "check_particles", "check_rows", "check_score"]
+__all__ = ["check_draws", "check_particles", "check_rows", "check_score", "densities"]
 
 from collections.abc import Mapping
 
@@ -53,10 +53,10 @@ def check_rows(model: nn.Module, guide: nn.Module | None, x: Tensor) -> None:
     for name, site in drawn.items():
         value, dim = site["value"], -1 - site["fn"].event_dim
         some[name] = value.narrow(dim, 0, len(alone)) if len(x) > 1 else value.repeat_interleave(2, dim)
-    among = _densities(model, values, x)[:1]
-    apart = _densities(model, some, alone)[:1]
+    among = densities(model, values, x)[:1]
+    apart = densities(model, some, alone)[:1]
     # What draws, or counts its calls, differs from itself: of that, nothing can be said here.
-    if not _close(among, apart) and _close(among, _densities(model, values, x)[:1]):
+    if not _close(among, apart) and _close(among, densities(model, values, x)[:1]):
         raise InputError(
             f"{name_of(model)} gives a datapoint {apart.item():.3f} nats alone and {among.item():.3f} among others: a "
             "datapoint must not depend on those beside it"
@@ -87,14 +87,14 @@ def check_particles(model: nn.Module, guide: nn.Module | None, x: Tensor) -> Non
             name: site["value"].expand(2, *site["value"].shape[-plates - site["fn"].event_dim :])
             for name, site in latent.items()
         }
-        together = _densities(model, values, x, 2)
+        together = densities(model, values, x, 2)
         shapes.append(together.shape)
     except Exception as error:  # a user's part may fail in any way
         raise InputError(_leading(guide or model, model, explained(error))) from error
     if any(shape != (2, len(x)) for shape in shapes):
         raise InputError(_leading(guide or model, model, f"log densities have shape {tuple(shapes[-1])}"))
-    apart = torch.stack([_densities(model, {n: v[k] for n, v in values.items()}, x) for k in range(2)])
-    if not _close(together, apart) and _close(together, _densities(model, values, x, 2)):
+    apart = torch.stack([densities(model, {n: v[k] for n, v in values.items()}, x) for k in range(2)])
+    if not _close(together, apart) and _close(together, densities(model, values, x, 2)):
         raise InputError(_leading(guide or model, model, "together their densities are others than apart"))
 
 
@@ -107,8 +107,15 @@ def _leading(guide: nn.Module, model: nn.Module, why: str) -> str:
     )
 
 
-def _densities(model: nn.Module, latents: Mapping[str, Tensor], x: Tensor, particles: int = 1) -> Tensor:
-    """Log densities per datapoint, of several draws on the left where there are particles."""
+def densities(model: nn.Module, latents: Mapping[str, Tensor], x: Tensor, particles: int = 1) -> Tensor:
+    """Returns log densities per datapoint, in nats, of several draws on the left where there are particles.
+
+    Arguments:
+        model: A model, or a guide.
+        latents: Its latent variables by site. Countable ones that are left out are summed out.
+        x: The data, with shape `(datapoints, features)`.
+        particles: The number of draws.
+    """
     if look(model, x).countable - latents.keys():
         found = conditioned(model, latents, x, particles if particles > 1 else None).log_p().float()
     else:

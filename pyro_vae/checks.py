@@ -1,9 +1,10 @@
 """What must hold of a model and its guide before the long part starts."""
 
-__all__ = ["check_pair", "check_prior", "require_no_globals", "weighted_terms"]
+__all__ = ["check_pair", "check_prior", "check_sites", "looking", "require_no_globals", "weighted_terms"]
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -58,37 +59,51 @@ def check_pair(model: nn.Module, guide: nn.Module | None, x: Tensor) -> Sites:
         InputError: If the pair cannot be run on x, or its sites or parameters are not what the engine needs. The
             message names the class and its file, the site and the mend.
     """
-    modules = [part for part in (model, guide) if part is not None]
-    aside = torch.random.fork_rng([x.device] if x.device.type == "cuda" else [])  # what a seed trains to stays the same
-    with aside, isolated(validate=True), evaluation_mode(*modules), torch.no_grad():
-        q_trace = Trace()
-        if guide is not None:
-            with running(guide, x):
-                q_trace = poutine.trace(guide).get_trace(x)
-        owned = _parameters(modules)  # after a first run: autoguides and lazy modules make theirs then
-        # By itself first, so that shapes which do not fit are seen as such.
-        with running(model, x):
-            p_trace = poutine.trace(model).get_trace(x)
-        _check_sites(model, guide, p_trace, q_trace, x)
-        if guide is not None:
-            _check_supports(model, guide, latent_sites(p_trace), latent_sites(q_trace))
-            _check_auxiliary(guide, latent_sites(p_trace), sample_sites(q_trace), latent_sites(q_trace))
-            if global_sites(p_trace) or global_sites(q_trace):
-                _check_globals(model, guide, p_trace, q_trace, x)
-        with running(model, x):
-            p_trace = poutine.trace(poutine.replay(model, trace=q_trace)).get_trace(x)
-        for part, trace in ((guide, q_trace), (model, p_trace)):
-            for name, site in sample_sites(trace).items():
-                check_score(part, name, site, x)
-        check_summed(model, guide, x, latent_sites(p_trace), latent_sites(q_trace))
-        _check_parameters(modules, owned, (p_trace, q_trace))
-        with running(model, x):
-            model(None, size=2)
+    with looking(model, guide, x):
+        sites = check_sites(model, guide, x)
         check_generation(model, x)
-        for part in modules:
-            check_draws(part, x)
+        for part in (model, guide):
+            if part is not None:
+                check_draws(part, x)
         check_rows(model, guide, x)
         check_particles(model, guide, x)
+    return sites
+
+
+@contextmanager
+def looking(model: nn.Module, guide: nn.Module | None, x: Tensor) -> Iterator[None]:
+    """Lets a pair be run inside the block as the checks here do, which leave no trace of it: validated, evaluating."""
+    aside = torch.random.fork_rng([x.device] if x.device.type == "cuda" else [])  # what a seed trains to stays the same
+    with aside, isolated(validate=True), evaluation_mode(model, guide), torch.no_grad():
+        yield
+
+
+def check_sites(model: nn.Module, guide: nn.Module | None, x: Tensor) -> Sites:
+    """Checks the sites, shapes, supports and parameters of a pair, inside of `looking`; see `check_pair`."""
+    modules = [part for part in (model, guide) if part is not None]
+    q_trace = Trace()
+    if guide is not None:
+        with running(guide, x):
+            q_trace = poutine.trace(guide).get_trace(x)
+    owned = _parameters(modules)  # after a first run: autoguides and lazy modules make theirs then
+    # By itself first, so that shapes which do not fit are seen as such.
+    with running(model, x):
+        p_trace = poutine.trace(model).get_trace(x)
+    _check_sites(model, guide, p_trace, q_trace, x)
+    if guide is not None:
+        _check_supports(model, guide, latent_sites(p_trace), latent_sites(q_trace))
+        _check_auxiliary(guide, latent_sites(p_trace), sample_sites(q_trace), latent_sites(q_trace))
+        if global_sites(p_trace) or global_sites(q_trace):
+            _check_globals(model, guide, p_trace, q_trace, x)
+    with running(model, x):
+        p_trace = poutine.trace(poutine.replay(model, trace=q_trace)).get_trace(x)
+    for part, trace in ((guide, q_trace), (model, p_trace)):
+        for name, site in sample_sites(trace).items():
+            check_score(part, name, site, x)
+    check_summed(model, guide, x, latent_sites(p_trace), latent_sites(q_trace))
+    _check_parameters(modules, owned, (p_trace, q_trace))
+    with running(model, x):
+        model(None, size=2)
     return latent_sites(q_trace)
 
 

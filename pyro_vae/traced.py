@@ -4,7 +4,7 @@ Pyro's handlers cost more than the arithmetic of these models. Tracing runs them
 operations that they lead to; TorchInductor makes machine code of the record.
 """
 
-__all__ = ["Traced", "verify", "worth_compiling"]
+__all__ = ["Traced", "as_recorded", "verify", "worth_compiling"]
 
 import logging
 import math
@@ -61,7 +61,7 @@ _TOLERANCE, _TINY = 1e-3, 1e-6
 _WORTH = 500_000
 
 _logger = logging.getLogger("pyro_vae")
-_verification = 0
+_verification, _as_recorded = 0, False
 _told: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # why functions of these run uncompiled
 
 
@@ -216,14 +216,16 @@ class Traced:
             set_generator_state(generators, inputs[0].device)
             live = list(used.values())
             options = _CPU_OPTIONS if inputs[0].device.type == "cpu" else _OPTIONS
+            code: Callable[..., Any] = graph
             with torch.no_grad(), _quiet("torch.utils.cpp_extension"):
                 # The compiler alone: what `torch.compile` puts around it would look for what `Traced` has found.
-                code = torch._inductor.standalone_compile(
-                    graph,
-                    [*live, *(inputs[n] for n in places)],
-                    dynamic_shapes="from_example_inputs",
-                    options={"config_patches": options},
-                )
+                if not _as_recorded:
+                    code = torch._inductor.standalone_compile(
+                        graph,
+                        [*live, *(inputs[n] for n in places)],
+                        dynamic_shapes="from_example_inputs",
+                        options={"config_patches": options},
+                    )
             compiled = _Compiled(code, live, places, watch)
             outputs = compiled(inputs)
         if not all(map(_alike, (*outputs, *live), (*expected, *changed))):
@@ -286,6 +288,17 @@ def verify() -> None:
     """Has every compiled function held against its plain one at its next call."""
     global _verification
     _verification += 1
+
+
+@contextmanager
+def as_recorded() -> Iterator[None]:
+    """Runs what is traced inside the block as it was recorded, and not compiled: what a trace gets wrong is there."""
+    global _as_recorded
+    before, _as_recorded = _as_recorded, True
+    try:
+        yield
+    finally:
+        _as_recorded = before
 
 
 @contextmanager

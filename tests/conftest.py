@@ -1,6 +1,5 @@
 """The linear-Gaussian oracle, tiny data, and the command line run in-process."""
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -12,16 +11,13 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro import poutine
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 from xarray import DataTree
 
 from pyro_vae import to_arviz
 from pyro_vae.cli import main
-from pyro_vae.log_joint import LogJoint, bijection_to
 from pyro_vae.run import parts
-from pyro_vae.sites import isolated, latent_sites
 from pyro_vae.split import Split
 
 
@@ -131,69 +127,6 @@ def _prior(name: str, latent: int, features: int, guide: nn.Module) -> nn.Module
 def create_prior() -> Callable[..., nn.Module]:
     """Builds a prior of the shelf by its name, with what it takes."""
     return _prior
-
-
-def _integral(distribution: dist.Distribution) -> tuple[float, Tensor]:
-    """The sum of a mass or the integral of a density over one or two dimensions, and the mean that it gives."""
-    (size,) = distribution.event_shape
-    if distribution.support.is_discrete:
-        # Counts without an end: the models that are looked at leave nothing above a few hundred.
-        base = distribution.base_dist
-        x = base.enumerate_support() if base.has_enumerate_support else torch.arange(4000.0).double().view(-1, 1)
-        weight = distribution.log_prob(x).exp()
-    else:
-        # Midpoints of t in (-1, 1), then u = t / (1 - t^2) on the whole line, then the support by its bijection.
-        n = {1: 20_000, 2: 300}[size]
-        t = (2 * torch.arange(n, dtype=torch.float64) + 1) / n - 1
-        t = torch.stack(torch.meshgrid(*[t] * size, indexing="ij"), -1).view(-1, size)
-        u = t / (1 - t**2)
-        transform = bijection_to(distribution.support)
-        x = transform(u)
-        jacobian = transform.log_abs_det_jacobian(u, x).reshape(len(x), -1).sum(-1)
-        jacobian = jacobian + ((1 + t**2) / (1 - t**2) ** 2).log().sum(-1) + size * math.log(2 / n)
-        log_weight = distribution.log_prob(x) + jacobian
-        # Where x is rounded to an end of its support, a density may be infinite; there is next to no volume.
-        weight = torch.where(jacobian < -33, 0.0, log_weight.exp())
-    return weight.sum().item(), (weight.unsqueeze(-1) * x).sum(0)
-
-
-@pytest.fixture
-def integral() -> Callable[..., tuple[float, Tensor]]:
-    """Integrates a distribution of one or two dimensions numerically."""
-    return _integral
-
-
-def _one_log_joint(model: nn.Module, values: dict[str, Tensor], x: Tensor) -> Tensor:
-    """The trace's log density at given latent variables, added up over all values of one that is not given."""
-    trace = poutine.trace(poutine.condition(model, values)).get_trace(x)
-    open_ = {name: site["fn"] for name, site in latent_sites(trace).items() if name not in values}
-    if not open_:
-        return trace.log_prob_sum()
-    ((name, distribution),) = open_.items()
-    every = [_one_log_joint(model, {**values, name: value}, x) for value in distribution.enumerate_support()]
-    return torch.stack(every).logsumexp(0)
-
-
-def _agreement(model: nn.Module, x: Tensor) -> None:
-    with isolated(), torch.no_grad():
-        log_joint = LogJoint(model, x)
-        position = log_joint.start(chains=3) + 0.3
-        joint = log_joint(position)
-        latents = log_joint.latents(position)
-        for k in range(3):
-            for n in range(len(x)):
-                values = {name: value[k, n : n + 1] for name, value in latents.items()}
-                expected = _one_log_joint(model, values, x[n : n + 1])
-                torch.testing.assert_close(joint[k, n].float(), expected, atol=1e-4, rtol=1e-5)
-        value, gradient = log_joint.with_gradient(position)
-        assert torch.equal(value, joint)
-        assert gradient.isfinite().all()
-
-
-@pytest.fixture
-def hmc_agrees() -> Callable[[nn.Module, Tensor], None]:
-    """Holds HMC's log joint against that of the trace, one chain and datapoint at a time."""
-    return _agreement
 
 
 class Result(NamedTuple):

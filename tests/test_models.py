@@ -8,8 +8,8 @@ import torch
 from pyro import poutine
 from pyro.distributions import Bernoulli
 
+from pyro_vae.analysis.check import densities, programs
 from pyro_vae.checks import check_pair
-from pyro_vae.elbo import elbo
 from pyro_vae.errors import InputError
 from pyro_vae.grey import DiscretizedLogistic, GreyCategorical
 from pyro_vae.guides.gaussian import GaussianGuide
@@ -94,45 +94,37 @@ def test_takes_any_leading_dimensions(model, data):
 def test_every_parameter_gets_a_gradient_from_a_finite_bound(model, data):
     guide = GaussianGuide(12, 3, hidden=7)
     check_pair(model, guide, data.first(5))
-    with isolated():
-        bound = elbo(model, guide, data.first(5))
-    assert bound.isfinite().all()
-    bound.sum().backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
+    programs.finite_bound(model, guide, data.first(5))
+    programs.gradients(model, guide, data.first(5))
+
+
+def test_a_datapoint_is_worth_the_same_in_any_batch(model, data):
+    x = data.first().repeat(2, 1)[:101]
+    programs.repeatable(model, None, x)
+    programs.batch_sizes(model, None, x)
+    programs.leading_dimensions(model, GaussianGuide(12, 3, hidden=7), data.first(5))
 
 
 def test_saves_and_loads(model, model_class, data):
     other = model_class(12, 3, hidden=7, depth=2, activation="elu")
-    other.load_state_dict(model.state_dict())
-    z, x = torch.randn(5, 3), data.first(5)
-    assert torch.equal(model.likelihood(z).log_prob(x), other.likelihood(z).log_prob(x))
+    programs.saved((model, None), (other, None), data.first(5))
 
 
-def test_hmcs_log_joint_is_the_traces(model, data, hmc_agrees):
-    hmc_agrees(model, data.first(4))
+def test_hmcs_log_joint_is_the_traces(model, data):
+    programs.log_joint(model, data.first(4))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_normalises_and_has_its_mean(model_class, seed, integral):
+def test_normalises_and_has_its_mean_and_its_draws(model_class, seed):
     torch.manual_seed(seed)
     model = _stir(model_class(1, 2, hidden=5))
-    likelihood = model.likelihood(torch.randn(2).double())
-    total, mean = integral(likelihood)
-    assert total == pytest.approx(1, abs=1e-4)
-    torch.testing.assert_close(likelihood.mean, mean, atol=1e-4, rtol=0)
-
-
-def test_draws_are_those_of_the_density(model_class, integral):
-    # 4,000 draws of a pixel: their mean has a standard error of their standard deviation / sqrt(4,000).
-    torch.manual_seed(1)
-    model = _stir(model_class(1, 2, hidden=5))
-    z = torch.randn(2).double()
     with torch.no_grad():
-        draws = model.likelihood(z.expand(4000, 2)).sample()
-    _, mean = integral(model.likelihood(z))
-    assert abs(draws.mean() - mean) < 4 * draws.std() / math.sqrt(4000)
+        likelihood = model.likelihood(torch.randn(2).double())
+    (cell,) = densities.cells(likelihood)
+    sums = densities.add_up(cell, seed)
+    assert densities.normalised(sums) == pytest.approx(1, abs=1e-4)
+    assert densities.match(sums) < 1
+    torch.testing.assert_close(likelihood.mean, sums.mean, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(

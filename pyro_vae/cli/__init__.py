@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from pyro_vae import __version__
-from pyro_vae.cli import analyze, data, encode, evaluate, explore, paper, pictures, preview, sweep, train
+from pyro_vae.cli import analyze, check, data, encode, evaluate, explore, paper, pictures, preview, sweep, train
 from pyro_vae.cli.outputs import Lost, outputs
 from pyro_vae.errors import InputError, Interrupted, RunError, reason
 from pyro_vae.run.settings import MEANT
@@ -43,6 +43,7 @@ for _command in (
     pictures.reconstruct,
     pictures.analogies,
     pictures.manifold,
+    check.check,
     explore.explore,
     pictures.latent,
     pictures.traverse,

@@ -1,6 +1,6 @@
 """Results as tables on standard output."""
 
-__all__ = ["print_analysis", "print_comparison", "print_evaluation", "print_models", "print_preview"]
+__all__ = ["print_analysis", "print_check", "print_comparison", "print_evaluation", "print_models", "print_preview"]
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from pyro_vae.analysis.check.check import Report
     from pyro_vae.analysis.verdicts import Finding
 
-_STYLES = {"good": "green", "fair": "yellow", "poor": "red"}
+_STYLES = {"good": "green", "fair": "yellow", "poor": "red", "passes": "green", "skipped": "yellow", "fails": "red"}
 
 
 def print_evaluation(result: dict[str, Any]) -> None:
@@ -50,6 +51,18 @@ def print_analysis(findings: list["Finding"], title: str) -> None:
     for found in findings:
         text = f"{found.text} {found.advice}".strip()
         table.add_row(found.question, Text(found.verdict, style=_STYLES[found.verdict]), Text(text))
+    Console().print(table)
+
+
+def print_check(report: "Report") -> None:
+    """Prints the verdicts of a check as a table on standard output."""
+    table = Table(title=Text(f"{report.kind} {report.name}, {report.seconds:.0f} s"))
+    table.add_column("check", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("finding", overflow="fold")
+    for each in report.verdicts:
+        text = Text(f"{each.finding}: {each.mend}" if each.mend else each.finding)
+        table.add_row(each.check, Text(each.verdict, style=_STYLES[each.verdict]), text)
     Console().print(table)
 
 

@@ -8,6 +8,7 @@ __all__ = [
     "is_file",
     "is_pair",
     "is_program",
+    "members",
     "name_in_memory",
     "names",
     "own_guide",
@@ -148,6 +149,21 @@ def own_guide(spec: str) -> str | None:
     path, _ = split_spec(spec)
     beside = vars(load(path, "--model")).get("guide")
     return spec if is_pair(part) else f"{path}:guide" if isinstance(beside, FunctionType) else None
+
+
+def members(spec: str) -> dict[str, Any]:
+    """Returns the parts of a user's file by their names, those of one name where it says one.
+
+    Arguments:
+        spec: `FILE.py`, whose public classes are meant, else its function `model`; or `FILE.py:NAME`.
+
+    Raises:
+        InputError: If there is none, or the file cannot be imported.
+    """
+    path, name = split_spec(spec)
+    module = load(path, "FILE")
+    found = {} if name else _classes(module, str(path))
+    return found or {name or "model": _part(module, str(path), "model", name)}
 
 
 def _part(module: ModuleType, where: str, kind: str, name: str = "") -> Any:
