@@ -215,15 +215,21 @@ def main() -> None:
                     print(f"{what} | {said_of(attack.command, 300)} | {answer.err[-300:]!a}", flush=True)
                 if (done := sum(row["inputs"] for row in rows.values())) % 100 == 0:
                     print(f"{done:,} inputs, {len(fallen)} fallen", file=sys.stderr, flush=True)
+                    record(options.record, rows, fallen, len(every))
     total = sum(row["inputs"] for row in rows.values())
     print(f"{total} inputs, {len(fallen)} fallen")
-    if options.record:
-        options.record.write_text(report(rows, fallen), encoding="utf-8")
+    record(options.record, rows, fallen, len(every))
     if fallen:
         raise SystemExit(1)
 
 
-def report(rows: dict[str, Counter[str]], fallen: list[tuple[Attack, Answer]]) -> str:
+def record(path: Path | None, rows: dict[str, Counter[str]], fallen: list[tuple[Attack, Answer]], every: int) -> None:
+    """Writes what is known so far, where it is wanted."""
+    if path is not None:
+        path.write_text(report(rows, fallen, every), encoding="utf-8")
+
+
+def report(rows: dict[str, Counter[str]], fallen: list[tuple[Attack, Answer]], every: int) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "pyro-ppl", "numpy", "pandas", "pillow"))
     columns = ("inputs", "answered", "refused", "failed", "fallen")
     total: Counter[str] = Counter()
@@ -242,7 +248,8 @@ than they hold, hold code, are pipes, devices or links out of their folder, sett
 terminal should see. *Answered* ended with status 0, *refused* with 2 and one line, *failed* with 1 and one line.
 *Fallen* is what must not be: a traceback, a hang of more than {SECONDS} seconds of work, growth beyond 1 GiB, code
 that was run, a file changed outside of the folder, a file left behind in `TMPDIR`, control characters on standard
-output, more than one line of why. *Seconds* and *MiB* are the most that one input took.
+output, more than one line of why. *Seconds* of work and *MiB* are the most that one input took. Here are {total["inputs"]:,} of
+{every:,} inputs.
 
 | door | inputs | answered | refused | failed | fallen | seconds | MiB |
 |---|---|---|---|---|---|---|---|

@@ -183,7 +183,7 @@ def test_what_lies_in_the_way_of_a_file_that_is_written_is_no_link_that_is_follo
     other = tmp_path / "other"
     other.write_text("theirs")
     (tmp_path / f".a.{os.getpid()}").symlink_to(other)
-    replace_file(tmp_path / "a", lambda path: path.write_text("ours"))
+    folder.replace_file(tmp_path / "a", lambda path: path.write_text("ours"))
     assert ((tmp_path / "a").read_text(), other.read_text()) == ("ours", "theirs")
     assert not (tmp_path / "a").is_symlink()
 
