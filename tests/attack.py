@@ -248,8 +248,8 @@ than they hold, hold code, are pipes, devices or links out of their folder, sett
 terminal should see. *Answered* ended with status 0, *refused* with 2 and one line, *failed* with 1 and one line.
 *Fallen* is what must not be: a traceback, a hang of more than {SECONDS} seconds of work, growth beyond 1 GiB, code
 that was run, a file changed outside of the folder, a file left behind in `TMPDIR`, control characters on standard
-output, more than one line of why. *Seconds* of work and *MiB* are the most that one input took. Here are {total["inputs"]:,} of
-{every:,} inputs.
+output, more than one line of why. *Seconds* of work and *MiB* are the most that one input took.
+Here are {total["inputs"]:,} of {every:,} inputs.
 
 | door | inputs | answered | refused | failed | fallen | seconds | MiB |
 |---|---|---|---|---|---|---|---|

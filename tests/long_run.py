@@ -211,7 +211,7 @@ def main() -> None:
             if status != expected:
                 wrong.append(f"{what}: {status}")
                 print(wrong[-1], flush=True)
-        rows.append({"minute": round(options.minutes), "commands": done.total(), **held()})
+        rows.append({"minute": round((time.monotonic() - began) / 60), "commands": done.total(), **held()})
         left = [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file() and path.name.startswith(".")]
         left = [path for path in left if not path.endswith(".lock")] + [
             f"tmp/{p.name}" for p in (home / "tmp").iterdir()
