@@ -1,13 +1,13 @@
-"""Reading files that may be anything: pipes, devices and files without an end are refused before they are read.
+"""Files that may be anything: pipes, devices and files without an end are refused before they are read or added to.
 
 Every file that comes from outside is opened here, also where a library reads on.
 """
 
-__all__ = ["open_regular", "read_regular", "require_regular"]
+__all__ = ["open_regular", "open_to_add", "read_regular", "require_regular"]
 
 import os
 import stat
-from io import BufferedReader
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
 
 
@@ -57,3 +57,22 @@ def require_regular(path: Path) -> None:
         ValueError: If its name cannot be one.
     """
     open_regular(path).close()
+
+
+def open_to_add(path: Path) -> BufferedWriter:
+    """Opens a regular file to add to its end, and makes it where there is none.
+
+    Arguments:
+        path: The file; a link is not followed.
+
+    Raises:
+        OSError: If it cannot be opened, is a link or no regular file.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # Windows has the last one only
+        flags |= getattr(os, name, 0)
+    file = open(path, "ab", opener=lambda name, _: os.open(name, flags, 0o666))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(None, "it is no regular file", str(path))
+    return file

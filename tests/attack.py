@@ -36,10 +36,12 @@ import pyro_vae.analysis.comparison
 import pyro_vae.analysis.explore.standalone
 import pyro_vae.analysis.figures
 import pyro_vae.analysis.report
+import pyro_vae.analysis.sweep_figure
+import pyro_vae.run.sweep
 import pyro_vae.run.train  # noqa: F401
 from pyro_vae.cli import main as pyro_vae_main
 
-SECONDS, WALL = 30, 120
+SECONDS = 30
 GROWTH = 1 << 30
 ADDRESSES = 24 << 30
 
@@ -92,7 +94,7 @@ def called(command: list[str], work: Path, out: Path, err: Path, spoil: Callable
             os._exit(status)
 
 
-def forked(command: list[str], work: Path, spoil: Callable[[], object] = lambda: None) -> Answer:
+def forked(command: list[str], work: Path, spoil: Callable[[], object] = lambda: None, wall: float = 600) -> Answer:
     """Runs a command in a process of its own, in a folder that has others beside it, after something was spoilt."""
     out, err = work.parent / "out", work.parent / "err"
     before = resident()
@@ -105,8 +107,8 @@ def forked(command: list[str], work: Path, spoil: Callable[[], object] = lambda:
         ended, status, used = os.wait4(process, os.WNOHANG)
         if ended:
             break
-        if time.monotonic() - began > WALL and not wrong:
-            wrong = f"hangs for {WALL} seconds"
+        if time.monotonic() - began > wall and not wrong:
+            wrong = f"hangs for {wall:g} seconds"
             os.kill(process, signal.SIGKILL)
         time.sleep(0.002)
     code = os.waitstatus_to_exitcode(status)
@@ -147,7 +149,7 @@ def state(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {str(p): (p.lstat().st_mtime_ns, p.read_bytes() if p.is_file() else b"") for p in folder.rglob("*")}
 
 
-def attacked(attack: Attack, bench: Bench) -> Answer:
+def attacked(attack: Attack, bench: Bench, wall: float) -> Answer:
     place = Path(tempfile.mkdtemp(prefix="attack-", dir=bench.home))
     for name in ("work", "elsewhere", "home", "tmp"):
         (place / name).mkdir()
@@ -155,18 +157,18 @@ def attacked(attack: Attack, bench: Bench) -> Answer:
     try:
         attack.prepare(bench, place / "work")
         before = state(place / "elsewhere")
-        return judged(forked(attack.command, place / "work"), place, before)
+        return judged(forked(attack.command, place / "work", attack.spoil, wall), place, before)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _set(every: list[Attack], bench: Bench) -> None:
-    global _every, _bench
-    _every, _bench = every, bench
+def _set(every: list[Attack], bench: Bench, wall: float) -> None:
+    global _every, _bench, _wall
+    _every, _bench, _wall = every, bench, wall
 
 
 def _attacked(number: int) -> tuple[int, Answer]:
-    return number, attacked(_every[number], _bench)
+    return number, attacked(_every[number], _bench, _wall)
 
 
 def chosen(options: argparse.Namespace) -> Iterator[Attack]:
@@ -186,6 +188,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--record", type=Path, help="a Markdown file for the results")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="so many at a time")
+    parser.add_argument("--wall", type=float, default=120, help="seconds of the clock for one; more on a busy machine")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     os.environ.setdefault("MPLBACKEND", "agg")
@@ -197,7 +200,7 @@ def main() -> None:
         bench = Bench(Path(home).resolve(), forked)
         for kind in RUNS:
             bench.run(kind, Path(home, "whole", kind))
-        with get_context("fork").Pool(options.jobs, initializer=_set, initargs=(every, bench)) as pool:
+        with get_context("fork").Pool(options.jobs, initializer=_set, initargs=(every, bench, options.wall)) as pool:
             for number, answer in pool.imap_unordered(_attacked, range(len(every))):
                 attack = every[number]
                 row = rows.setdefault(attack.door, Counter())
@@ -212,15 +215,21 @@ def main() -> None:
                     print(f"{what} | {said_of(attack.command, 300)} | {answer.err[-300:]!a}", flush=True)
                 if (done := sum(row["inputs"] for row in rows.values())) % 100 == 0:
                     print(f"{done:,} inputs, {len(fallen)} fallen", file=sys.stderr, flush=True)
+                    record(options.record, rows, fallen, len(every))
     total = sum(row["inputs"] for row in rows.values())
     print(f"{total} inputs, {len(fallen)} fallen")
-    if options.record:
-        options.record.write_text(report(rows, fallen), encoding="utf-8")
+    record(options.record, rows, fallen, len(every))
     if fallen:
         raise SystemExit(1)
 
 
-def report(rows: dict[str, Counter[str]], fallen: list[tuple[Attack, Answer]]) -> str:
+def record(path: Path | None, rows: dict[str, Counter[str]], fallen: list[tuple[Attack, Answer]], every: int) -> None:
+    """Writes what is known so far, where it is wanted."""
+    if path is not None:
+        path.write_text(report(rows, fallen, every), encoding="utf-8")
+
+
+def report(rows: dict[str, Counter[str]], fallen: list[tuple[Attack, Answer]], every: int) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "pyro-ppl", "numpy", "pandas", "pillow"))
     columns = ("inputs", "answered", "refused", "failed", "fallen")
     total: Counter[str] = Counter()
@@ -239,7 +248,8 @@ than they hold, hold code, are pipes, devices or links out of their folder, sett
 terminal should see. *Answered* ended with status 0, *refused* with 2 and one line, *failed* with 1 and one line.
 *Fallen* is what must not be: a traceback, a hang of more than {SECONDS} seconds of work, growth beyond 1 GiB, code
 that was run, a file changed outside of the folder, a file left behind in `TMPDIR`, control characters on standard
-output, more than one line of why. *Seconds* and *MiB* are the most that one input took.
+output, more than one line of why. *Seconds* of work and *MiB* are the most that one input took.
+Here are {total["inputs"]:,} of {every:,} inputs.
 
 | door | inputs | answered | refused | failed | fallen | seconds | MiB |
 |---|---|---|---|---|---|---|---|

@@ -27,6 +27,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
+from urllib.request import urlopen
 
 from soak import make_data, start
 
@@ -70,6 +71,28 @@ def killed(home: Path) -> int:
 
     samples = read_checkpoint(Path("killed"), torch.device("cpu"))["clock"]["samples"]
     return call("train", "--resume", "--out", "killed", "--samples", samples + 500, "--no-figures")
+
+
+def explored(home: Path) -> int:
+    """The explorer's server gives its page to who has the address, and ends by Ctrl-C."""
+    process = start(["explore", "base", "--limit", "20"], fresh=False)
+    try:
+        while "http" not in (said := Path("log").read_text(encoding="utf-8")) and process.is_alive():
+            time.sleep(0.1)
+        with urlopen(said.split()[-1], timeout=60) as answer:
+            status: int = answer.status
+    finally:
+        os.kill(process.pid or 0, signal.SIGINT)
+        process.join()
+    return 0 if status == 200 and process.exitcode in (0, 130) else 1
+
+
+def swept(home: Path) -> int:
+    """A grid of one run, by processes of its own; and once more, where there is nothing left to do."""
+    shutil.rmtree("swept", ignore_errors=True)
+    given = ("sweep", "--hidden", "8", "--samples", "1000", "--compile", "off", "--limit", "5", "--jobs", "1")
+    first, again = (call(*given, "--grid", "latent=2", "--out", "swept") for _ in range(2))
+    return first or again
 
 
 def apart(work: Callable[[], int]) -> int:
@@ -128,6 +151,9 @@ WORK: dict[str, tuple[Callable[[Path], int], int]] = {
     "analyze": (lambda home: call("analyze", "base", "--quick", "--limit", "3", "--draws", "4", "--warmup", "2"), 0),
     "sample": (lambda home: call("sample", "base", "--number", "9"), 0),
     "manifold": (lambda home: call("manifold", "base", "--grid", "3"), 0),
+    "explore, a page": (lambda home: call("explore", "base", "--html", "page.html", "--limit", "20"), 0),
+    "explore, a server": (explored, 0),
+    "sweep": (swept, 0),
     "encode": (lambda home: call("encode", "base", "--out", "t.csv", "--particles", "3"), 0),
     "wrong input": (lambda home: call("train", "--latent", "x"), 2),
     "killed and resumed": (killed, 0),
@@ -185,7 +211,7 @@ def main() -> None:
             if status != expected:
                 wrong.append(f"{what}: {status}")
                 print(wrong[-1], flush=True)
-        rows.append({"minute": round(options.minutes), "commands": done.total(), **held()})
+        rows.append({"minute": round((time.monotonic() - began) / 60), "commands": done.total(), **held()})
         left = [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file() and path.name.startswith(".")]
         left = [path for path in left if not path.endswith(".lock")] + [
             f"tmp/{p.name}" for p in (home / "tmp").iterdir()

@@ -29,12 +29,14 @@ from pyro_vae.data import mapped
 from pyro_vae.data.loading import load_data
 from pyro_vae.run.folder import read_checkpoint, read_metrics
 
-# Options of each. MCEM visits all data in a step: it has ten.
+# Options of each. MCEM visits all data in a step: it has ten. Global latent variables are for aevb alone.
 _PLAIN = ("--compile", "off")
 _TABLES = {
     "mapped": ("--data", "mapped.npy"),
     "labels": ("--data", "labels.csv", "--label", "kind", "--model", "labelled.py", "--trust"),
     "missing cells": ("--data", "missing.csv", "--model", "normal"),
+    "enumerated": ("--model", "clusters.py", "--enumerate", "--trust"),
+    "global latents": ("--data", "table.csv", "--model", "shared.py:model", "--trust"),
 }
 CASES = {
     "aevb": _PLAIN,
@@ -46,6 +48,7 @@ CASES = {
     **{
         f"wake_sleep, {kind}": (*_PLAIN, *_TABLES[kind]) for kind in ("mapped", "missing cells")
     },  # labels are not dreamt
+    "mcem, enumerated": (*_PLAIN, *_TABLES["enumerated"], "--data", "ten.npz"),
     "mcem, labels": (*_PLAIN, *_TABLES["labels"], "--train-size", "10"),
     "mcem, missing cells": (*_PLAIN, *_TABLES["missing cells"], "--train-size", "10"),
     "full_vb, missing cells": (*_PLAIN, *_TABLES["missing cells"]),
@@ -69,6 +72,52 @@ class Labelled(nn.Module):
             known = nn.functional.one_hot(label.clamp(0), self.classes).expand(*z.shape[:-1], -1).to(z.dtype)
             return pyro.sample("x", dist.Normal(self.mean(torch.cat([z, known], -1)), 1.0).to_event(1), obs=x)
 """
+CLUSTERS = """
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+
+class Clusters(nn.Module):
+    def __init__(self, features, latent, hidden=10, clusters=3):
+        super().__init__()
+        self.logits, self.loc = nn.Parameter(torch.zeros(clusters)), nn.Parameter(torch.randn(clusters, latent))
+        self.decoder = nn.Sequential(nn.Linear(latent, hidden), nn.Tanh(), nn.Linear(hidden, features))
+
+    def forward(self, x=None, size=None):
+        with pyro.plate("data", size if x is None else len(x), dim=-1):
+            y = pyro.sample("y", dist.Categorical(logits=self.logits))
+            z = pyro.sample("z", dist.Normal(self.loc[y], 1.0).to_event(1))
+            pixels = dist.Bernoulli(logits=self.decoder(z), validate_args=False)
+            return pyro.sample("x", pixels.to_event(1), obs=x)
+"""
+# Of 200 rows, 160 train.
+SHARED = """
+import pyro
+import pyro.distributions as dist
+import torch
+from torch.distributions import constraints
+
+
+def model(x, hidden):
+    w = pyro.sample("w", dist.Normal(torch.zeros(3), 2.0).to_event(1))
+    within = pyro.param("within", lambda: torch.randn(2, hidden))
+    out = pyro.param("out", lambda: torch.randn(hidden, 3) / hidden)
+    with pyro.plate("data", 160, subsample_size=len(x)):
+        z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(w + (z @ within).tanh() @ out, 0.5).to_event(1), obs=x)
+
+
+def guide(x, hidden):
+    loc = pyro.param("loc", torch.zeros(3))
+    scale = pyro.param("scale", torch.ones(3), constraint=constraints.positive)
+    pyro.sample("w", dist.Normal(loc, scale).to_event(1))
+    first = pyro.param("first", lambda: torch.randn(3, hidden))
+    second = pyro.param("second", lambda: torch.randn(hidden, 2) / hidden)
+    with pyro.plate("data", 160, subsample_size=len(x)):
+        pyro.sample("z", dist.Normal((x @ first).tanh() @ second, 0.5).to_event(1))
+"""
 # An array of more bytes is mapped.
 SMALL = 1000
 # No process gets so far.
@@ -90,11 +139,13 @@ def make_data(home: Path) -> None:
     table = draw.normal(size=(200, 3))
     np.save(home / "mapped.npy", (draw.random((300, 64)) < 0.3).astype(np.float32))
     holes = np.where(draw.random(table.shape) < 0.2, "", table.astype(str))
-    rows = {"labels.csv": [[*row, kind] for row, kind in zip(table.astype(str), "ab" * 100, strict=True)]}
-    for name, lines in {**rows, "missing.csv": holes}.items():
+    table = table.astype(str)
+    labels = [[*row, kind] for row, kind in zip(table, "ab" * 100, strict=True)]
+    for name, lines in {"labels.csv": labels, "missing.csv": holes, "table.csv": table}.items():
         header = ["a", "b", "c", "kind"][: len(lines[0])]
         (home / name).write_text("".join(f"{','.join(line)}\n" for line in [header, *lines]), encoding="utf-8")
-    (home / "labelled.py").write_text(LABELLED, encoding="utf-8")
+    for name, text in {"labelled": LABELLED, "clusters": CLUSTERS, "shared": SHARED}.items():
+        (home / f"{name}.py").write_text(text, encoding="utf-8")
 
 
 def work(given: list[str]) -> None:

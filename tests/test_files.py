@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pyro_vae.files import read_regular
+from pyro_vae.files import open_to_add, read_regular
 
 
 def test_a_file_of_a_bounded_size_is_read(tmp_path):
@@ -29,3 +29,20 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, kind):
     }[kind]()
     with pytest.raises(OSError, match="No such file" if kind == "missing" else "it is no regular file"):
         read_regular(path, 10)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link"])
+def test_lines_are_added_to_regular_files_alone(tmp_path, kind):
+    path, other = tmp_path / "a", tmp_path / "other"
+    other.write_text("old")
+    {
+        "pipe": lambda: os.mkfifo(path),
+        "device": lambda: path.symlink_to("/dev/full"),
+        "folder": path.mkdir,
+        "link": lambda: path.symlink_to(other),
+    }[kind]()
+    with pytest.raises(OSError):  # noqa: PT011, the system's own words
+        open_to_add(path)
+    with open_to_add(other) as file:
+        file.write(b", new")
+    assert other.read_text() == "old, new"

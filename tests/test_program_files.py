@@ -255,3 +255,20 @@ def test_it_is_an_input_error_in_python_too(run, tmp_path):
     run(program(model="pyro.param('empty')"))
     with pytest.raises(InputError, match=r"pyro\.param 'empty'"):
         pyro_vae.train(tmp_path / "r", data="x.npy", model="vae.py:model", progress=False)
+
+
+def test_sizes_of_a_function_are_held_against_memory(run):
+    """Weights of 3 x 10^10 numbers in pyro.param, 120 GB, and the product of two narrow ones of as many."""
+    wide = """wide = pyro.param("wide", lambda: torch.zeros(3, width))"""
+    taking = ("def model(batch):", "def model(batch, width=4):")
+    text = program(taking, model=wide)
+    assert run(text, out="small").status == 0
+    result = run(text, "--set", "model.width=10000000000", out="large")
+    assert result.status == 2
+    line = r"pyro-vae: --model vae.py:model needs 120 GB \(vae.py:\d+\), and [\d.]+ GB of memory are free: lower .*\n"
+    assert re.fullmatch(line, result.err)
+    assert not Path("large").exists()
+    product = 'wide = pyro.param("wide", lambda: torch.ones(width, 1) @ torch.ones(1, width))'
+    result = run(program(taking, model=product), "--set", "model.width=200000", out="large")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "needs 160 GB" in result.err

@@ -80,6 +80,8 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
         RunError: If it cannot be written. What was there stays.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with suppress(OSError):  # a stranger may have put a link there, which would be followed
+        beside.unlink()
     try:
         write(beside)
         _flush(beside)
@@ -136,8 +138,9 @@ def _holds_run(folder: Path) -> bool:
 def create(folder: Path) -> None:
     """Prepares the folder of a new run; of an old run there, its own files are removed and no others."""
     copies, analysis = folder / "parts", folder / ANALYSIS
+    folders = (analysis / "draws.zarr", folder / TENSORBOARD)
     try:
-        for path in (copies, analysis):
+        for path in (copies, analysis, *folders):
             if path.is_symlink():  # what it leads to is not ours
                 path.unlink()
         # `run.toml` goes last, when another one takes its place: without it, this would be no run folder.
@@ -145,7 +148,7 @@ def create(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
         for kind in PARTS:
             _remove_sources(copies / kind)
-        for path in (analysis / "draws.zarr", folder / TENSORBOARD):
+        for path in folders:
             shutil.rmtree(path, ignore_errors=True)
         for path in (copies, analysis):
             with suppress(OSError):  # it is not there, or holds what is not ours

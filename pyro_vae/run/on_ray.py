@@ -10,11 +10,12 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
+from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from pyro_vae.errors import InputError, RunError
+from pyro_vae.files import open_to_add
 from pyro_vae.run.workers import WorkerLost
 
 
@@ -96,7 +97,11 @@ def _run_here(arguments: list[str], log: str, folder: str, environment: dict[str
     os.environ.update(environment)
     sys.argv = ["pyro-vae", *arguments]
     status = 0
-    with open(log, "a", encoding="utf-8") as errors, redirect_stderr(errors), redirect_stdout(StringIO()) as output:
+    with (
+        TextIOWrapper(open_to_add(Path(log)), "utf-8") as errors,
+        redirect_stderr(errors),
+        redirect_stdout(StringIO()) as output,
+    ):
         try:
             runpy.run_module("pyro_vae", run_name="__main__")
         except SystemExit as end:

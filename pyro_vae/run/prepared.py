@@ -26,7 +26,7 @@ from pyro_vae.run.arguments import parameters
 from pyro_vae.run.fit import Learner
 from pyro_vae.run.record import used_data_dir
 from pyro_vae.run.settings import OF_DATA, Settings, usual_step
-from pyro_vae.run.sizes import require_step
+from pyro_vae.run.sizes import require_step, within_memory
 from pyro_vae.run.trust import located
 from pyro_vae.traced import worth_compiling
 from pyro_vae.wrapped import SumsOut
@@ -150,7 +150,9 @@ def prepare(
     dataset = _dataset(settings, device, record, given)
     built = _pair(settings, found, dataset, device)
     model, guide, dataset = adapted(built["model"], built.get("guide"), dataset)
-    bind(model, guide, _some_rows(dataset, settings.batch))
+    rows = _some_rows(dataset, settings.batch)
+    with within_memory(f"--model {settings.model}"):
+        bind(model, guide, rows)
     if settings.enumerate:
         model, guide = SumsOut(model), None if guide is None else SumsOut(guide)
     if hasattr(found.inference, "wraps_model"):

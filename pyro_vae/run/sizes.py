@@ -1,23 +1,25 @@
 """How large the parts of a run get, held against the memory at hand before they are: settings may be a stranger's."""
 
-__all__ = ["built_within", "require_step"]
+__all__ = ["built_within", "require_step", "within_memory"]
 
 import math
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
     register_module_parameter_registration_hook,
 )
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from pyro_vae.device import host_generators, set_host_generators
-from pyro_vae.errors import InputError
+from pyro_vae.errors import InputError, here
 from pyro_vae.memory import free_memory, said, widest
 
 # Below this, a tensor is not worth a look, and a part none at the memory.
@@ -29,22 +31,27 @@ _MOST_TENSORS = 20_000
 _READ, _TRAINED = 2, 4
 # A step holds what each layer makes of a minibatch, and the gradients of it.
 _LAYERS = 2
+# Of a number, the most that there are.
+_WIDEST = 16
 
 
-class TooLarge(Exception):
+class TooLarge(InputError):
     """A part needs more memory than there is."""
 
 
 class _Allocations(TorchDispatchMode):
-    """Adds up what a constructor registers, and stops it before it allocates more than there is.
+    """Adds up what is made and what modules register, and stops before more is allocated than there is.
 
     Arguments:
         room: The bytes that there are.
     """
 
+    supports_higher_order_operators = True
+
     def __init__(self, room: float) -> None:
         super().__init__()
         self.room, self.numbers, self.bytes, self.tensors = room, 0, 0, 0
+        self.large: list[tuple[StorageWeakRef, int]] = []
 
     def __enter__(self) -> Self:
         self._hooks = [
@@ -63,9 +70,15 @@ class _Allocations(TorchDispatchMode):
     ) -> Any:
         named = named or {}
         size = _made(function, arguments, named)
-        if size > _SMALL and self.bytes + size > self.room:
-            raise TooLarge
-        return function(*arguments, **named)
+        if size <= _SMALL:
+            return function(*arguments, **named)
+        self.large = [(storage, held) for storage, held in self.large if not storage.expired()]
+        if (needed := max(self.bytes, sum(held for _, held in self.large)) + size) > self.room:
+            raise TooLarge(f"{said(needed)} {here()}".strip())
+        made = function(*arguments, **named)
+        if isinstance(made, Tensor) and made.layout == torch.strided:
+            self.large.append((StorageWeakRef(made.untyped_storage()), size))
+        return made
 
     def _registered(self, module: nn.Module, name: str, value: Tensor | None) -> None:
         if value is None or is_lazy(value):
@@ -74,35 +87,36 @@ class _Allocations(TorchDispatchMode):
         self.numbers += value.numel()
         self.bytes += value.numel() * value.element_size()
         if self.bytes > self.room or self.tensors > _MOST_TENSORS:
-            raise TooLarge
+            raise TooLarge(said(self.bytes))
 
 
 def _made(function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> int:
-    """The bytes of what an operation is about to make; 0 where it is only another look at what is there."""
-    if function.is_view:
+    """The bytes of what an operation is about to make, found by performing it without values; 0 where it cannot be.
+
+    It cannot where the values say how much it makes, which is then no more than it was given.
+    """
+    schema = getattr(function, "_schema", None)  # what runs other operations, a loop or a condition, has none
+    if schema is None or function.is_view or (schema.is_mutable and "resize" not in schema.name):
         return 0
-    name = function.overloadpacket.__name__
-    tensors = [value for value in arguments if isinstance(value, Tensor)]
-    dtype = named.get("dtype") or (tensors[0].dtype if tensors else torch.get_default_dtype())
-    sizes = next((value for value in arguments if isinstance(value, list | tuple) and _whole(value)), None)
-    whole = [value for value in arguments if isinstance(value, int | float) and not isinstance(value, bool)]
-    count = max((tensor.numel() for tensor in tensors), default=0)
-    if sizes and (not tensors or name.startswith("new_")):
-        count = math.prod(sizes)
-    elif sizes and name == "repeat":
-        count *= math.prod(sizes)
-    elif not tensors and whole and name == "eye":
-        count = int(whole[0] * whole[-1])
-    elif not tensors and whole and name in ("arange", "linspace", "logspace", "randperm"):
-        count = int(max(whole))
-    elif len(tensors) > 1:
-        with suppress(RuntimeError):  # they are no partners of an operation cell by cell
-            count = math.prod(torch.broadcast_shapes(*(tensor.shape for tensor in tensors)))
-    return count * dtype.itemsize
+    given = tree_leaves((arguments, named))
+    tensors = [value for value in given if isinstance(value, Tensor)]
+    if any(torch.device(each).type == "cuda" for each in (*(t.device for t in tensors), named.get("device") or "cpu")):
+        return 0  # its allocator refuses by itself
+    whole = [abs(value) for value in given if isinstance(value, int | float)]
+    if tensors and _WIDEST * math.prod(max(1, n) for n in (*whole, *(t.numel() for t in tensors))) <= _SMALL:
+        return 0
+    named = {key: None if isinstance(value, torch.Generator) else value for key, value in named.items()}
+    if any(argument.name == "device" for argument in schema.arguments):
+        named["device"] = "meta"
+    with suppress(Exception):
+        made = function(*tree_map(_empty, arguments), **tree_map(_empty, named))
+        return sum(value.numel() * value.element_size() for value in tree_leaves(made) if isinstance(value, Tensor))
+    return 0
 
 
-def _whole(values: Any) -> bool:
-    return bool(values) and all(isinstance(value, int) for value in values)
+def _empty(value: Any) -> Any:
+    """A tensor without values in the place of a tensor."""
+    return value.detach().to("meta") if isinstance(value, Tensor) else value
 
 
 def built_within(what: str, build: Callable[[], Any]) -> Any:
@@ -145,6 +159,26 @@ def built_within(what: str, build: Callable[[], Any]) -> Any:
         raise InputError(f"{what} has {size}, and {said(room)} of memory are free: lower its sizes") from None
 
 
+@contextmanager
+def within_memory(what: str) -> Iterator[None]:
+    """Lets parts run inside the block as long as there is room for what they make.
+
+    Functions make their parameters when they are first called, so that there is no constructor to be stopped.
+
+    Arguments:
+        what: What runs, for the message.
+
+    Raises:
+        InputError: Before something is made for which there is none.
+    """
+    room = free_memory()
+    try:
+        with _Allocations(room):
+            yield
+    except TooLarge as error:
+        raise InputError(f"{what} needs {error}, and {said(room)} of memory are free: lower its sizes") from None
+
+
 def require_step(modules: Iterable[nn.Module], batch: int, particles: int, features: int, device: torch.device) -> None:
     """Checks that training has room: for the weights and what goes with them, and for a minibatch in each layer.
 
@@ -159,7 +193,8 @@ def require_step(modules: Iterable[nn.Module], batch: int, particles: int, featu
         InputError: If it has not.
     """
     modules = [*modules]
-    parameters = [parameter for module in modules for parameter in module.parameters() if not is_lazy(parameter)]
+    every = {parameter for module in modules for parameter in module.parameters()}  # programs of a pair share theirs
+    parameters = [parameter for parameter in every if not is_lazy(parameter)]
     weights = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
     step = _LAYERS * batch * particles * widest(modules, features) * torch.get_default_dtype().itemsize
     needed = step + (_TRAINED - 1) * weights

@@ -3,7 +3,9 @@
 __all__ = ["Point", "Sweep", "points"]
 
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +19,7 @@ from rich.console import Console
 
 from pyro_vae.device import resolve
 from pyro_vae.errors import InputError, RunError
+from pyro_vae.files import read_regular
 from pyro_vae.run import folder as folders
 from pyro_vae.run import parts, record
 from pyro_vae.run.pool import Trained, finish, outlive
@@ -25,6 +28,11 @@ from pyro_vae.run.settings import PARTS, Settings
 from pyro_vae.run.tables import write_table
 from pyro_vae.run.trust import require
 from pyro_vae.run.workers import Workers
+
+# Nobody has the time for more, and to list them alone would take minutes.
+_MOST = 10_000
+# Of an evaluation, in bytes.
+_LONGEST = 2**20
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,8 @@ def points(given: Mapping[str, Any], grid: Mapping[str, Sequence[Any]], seeds: i
         InputError: If there is no such setting, a value is impossible, or two runs would have one name.
     """
     base = Settings.of(given)
+    if (number := seeds * math.prod(map(len, grid.values()))) > _MOST:
+        raise InputError(f"--grid has {number:,} runs, and {_MOST:,} are possible: give fewer values")
     found = []
     for values in product(*grid.values()):
         own: dict[str, Any] = {name: dict(options) for name, options in base.set.items()}
@@ -82,9 +92,8 @@ def points(given: Mapping[str, Any], grid: Mapping[str, Sequence[Any]], seeds: i
             if "guide" not in {**given, **settings} and (guide := parts.own_guide(whole.model)):
                 whole = replace(whole, guide=guide)
             found.append(Point(texts, seed, whole))
-    names = [point.name for point in found]
-    for name in names:
-        if names.count(name) > 1:
+    for name, times in Counter(point.name for point in found).items():
+        if times > 1:
             raise InputError(f"--grid has two runs of one name, {name}: leave one out")
     return found
 
@@ -149,7 +158,7 @@ class Sweep:
         rows = []
         for point, path in trained.folders.items():
             samples, seconds, *_ = folders.read_metrics(path)[-1]
-            result = json.loads(_evaluation(path).read_text(encoding="utf-8"))["result"]
+            result = _known(path)["result"]
             row = {**dict(point.values), "seed": point.seed, "samples": samples, "seconds": seconds}
             row |= {name: result[name] for name in ("measure", "bound", "bound_se")}
             for name, value in result.items():
@@ -187,7 +196,7 @@ class Sweep:
             self._run(path, "train", mode, "--config", str(config), "--out", str(path), "--no-figures", *trust)
             samples = _samples_so_far(path)
         known = {"samples": samples, "arguments": self.evaluation}
-        if _known(path) != known:
+        if {name: _known(path).get(name) for name in known} != known:
             said = self._run(path, "evaluate", str(path), "--json", *self.evaluation, *trust)
             text = json.dumps({**known, "result": json.loads(said)})
             folders.replace_file(_evaluation(path), lambda beside: beside.write_text(text, "utf-8"))
@@ -206,13 +215,17 @@ def _evaluation(path: Path) -> Path:
     return path / "evaluation.json"
 
 
-def _known(path: Path) -> dict[str, Any] | None:
-    """What an evaluation that is there is of."""
+def _known(path: Path) -> dict[str, Any]:
+    """What is known of an evaluation that is there; nothing where the file is none of ours."""
     try:
-        found: dict[str, Any] = json.loads(_evaluation(path).read_text(encoding="utf-8"))
-        return {name: found[name] for name in ("samples", "arguments")} if "result" in found else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        found: dict[str, Any] = json.loads(read_regular(_evaluation(path), _LONGEST))
+        result = found["result"]
+        numbers = [result[name] for name in ("bound", "bound_se")]
+        numbers += [value[key] for value in result.values() if isinstance(value, dict) for key in ("log_px", "se")]
+        ours = isinstance(result["measure"], str) and all(isinstance(n, int | float | None) for n in numbers)
+        return found if ours else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def _samples_so_far(path: Path) -> float:

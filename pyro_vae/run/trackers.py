@@ -28,7 +28,9 @@ def silent(samples: int, values: Mapping[str, float]) -> None:
 def _tensorboard(run: Run) -> Iterator[Log]:
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(run.path / TENSORBOARD) as writer:
+    if (folder := run.path / TENSORBOARD).is_symlink():
+        raise InputError(f"{folder} is a link, which may lead out of the run folder: remove it")
+    with SummaryWriter(folder) as writer:
 
         def log(samples: int, values: Mapping[str, float]) -> None:
             for name, value in values.items():
@@ -106,6 +108,8 @@ def tracked(name: str | None, run: Run) -> Iterator[Log]:
     with ExitStack() as stack:
         try:
             log = silent if name is None or ranks.rank() else stack.enter_context(_TRACKERS[name](run))
+        except InputError:
+            raise
         except Exception as error:  # no server, no login
             raise InputError(f"--log {name} cannot begin: {reason(error)}") from error
         yield log

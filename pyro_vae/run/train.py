@@ -107,7 +107,7 @@ def train(
     start = _resumed(out, trust, settings) if resume else _new(out, overwrite, settings)
     start = start._replace(data=data, parts=given)
     device = resolve(start.settings.device)
-    with seeded(start.settings.seed, device), collected() as signals:
+    with seeded(start.settings.seed, device):
         prepared = prepare(start.settings, device, start.path, start.record, start.data, start.parts)
         require_support(prepared.model, prepared.dataset, prepared.settings.model)
         learner = prepared.learner()
@@ -115,7 +115,8 @@ def train(
         weighted = weighted_terms(prepared.model, prepared.guide, prepared.dataset.train.first(2))
         run = Run.of(start.path, prepared, rows=[])
         ranks.maxima(0)  # all of them have found the folder as it should be, before one writes in it
-        with locked(run.path) if ranks.rank() == 0 else nullcontext():
+        # Until here a signal ends the run as it comes: nothing has been written.
+        with collected() as signals, locked(run.path) if ranks.rank() == 0 else nullcontext():
             _claim(start)
             clock = _restored(run, learner) if start.record else Clock()
             if start.record:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pyro_vae.errors import RunError
+from pyro_vae.files import open_to_add
 
 
 class WorkerLost(Exception):
@@ -65,7 +66,7 @@ class Local:
 
     def run(self, arguments: Sequence[str], log: Path) -> tuple[int, str]:
         """Runs a command in a process."""
-        with log.open("ab") as errors:
+        with open_to_add(log) as errors:
             with self.lock:
                 if self.stopped:
                     raise RunError("interrupted")

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 
 from attacks.arguments import arguments, code
 from attacks.bench import Attack, restart
-from attacks.data import arrays, cells, known, pictures, tables, tensors
+from attacks.data import arrays, cells, known, larger_than_memory, pictures, tables, tensors
 from attacks.folders import changed_folders, odd_folders, spoilt_folders
+from attacks.functions import functions
 from attacks.settings import configurations, settings, sizes
+from attacks.sweeps import grids, trackers
 
 DOORS: dict[str, Callable[[str], Iterator[Attack]]] = {
     "arrays": arrays,
@@ -26,6 +28,10 @@ DOORS: dict[str, Callable[[str], Iterator[Attack]]] = {
     "configurations": configurations,
     "arguments": arguments,
     "the user's code": code,
+    "functions": functions,
+    "larger than memory": larger_than_memory,
+    "grids": grids,
+    "trackers": trackers,
 }
 
 

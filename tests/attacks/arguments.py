@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from attacks.bench import TINY, Attack, Bench, by_turns, nothing, said_of
+from attacks.bench import SMALL, TINY, Attack, Bench, by_turns, nothing, said_of
 from attacks.folders import with_run
 
 VALUES = (
@@ -29,8 +29,16 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
         ["analyze", "run", "--limit", "2", "--draws", "4", "--warmup", "1", "--quick"],
         "limit chains draws warmup marginal seed",
     ),
-    "sample": (["sample", "run"], "number out device"),
-    "reconstruct": (["reconstruct", "run"], "number out"),
+    "sample": (["sample", "run", "--number", "4"], "number out device z label"),
+    "reconstruct": (["reconstruct", "run"], "number out index"),
+    "analogies": (["analogies", "run"], "number out"),
+    "latent": (["latent", "run"], "split out device data-dir"),
+    "traverse": (["traverse", "run", "--steps", "2"], "number index steps out"),
+    "interpolate": (["interpolate", "run", "0", "1", "--steps", "2"], "steps out device"),
+    "sweep": (
+        ["sweep", *SMALL, "--data", "x.npz", "--grid", "hidden=0"],
+        "grid seeds out jobs cpus gpus ray marginal limit config set",
+    ),
     "manifold": (["manifold", "run"], "grid out"),
     "explore": (["explore", "run", "--html", "page.html"], "html limit port split device data"),
     "encode": (["encode", "run"], "out particles seed data"),
@@ -39,7 +47,7 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "train": (
         ["train", *TINY, "--data", "x.npz"],
         "out latent hidden batch step-size model prior guide inference elbo optimizer set config data test device "
-        "particles train-size seed kinds resize",
+        "particles train-size seed kinds resize log elbo divisor test-share binarize scale",
     ),
     "paper": (["paper", "figure2", "--data-dir", "none"], "panels algorithms samples jobs out seeds"),
 }
@@ -57,7 +65,27 @@ def arguments(door: str) -> Iterator[Attack]:
                 yield Attack(
                     door, f"{name} {option} {said_of(value)}", [*command, option, value], with_run(lambda run: None)
                 )
+    points = (
+        "1",
+        "1,2,3",
+        "1,,2",
+        "nan,1",
+        "inf,0",
+        "1e400,0",
+        "1e38,-1e38",
+        "9" * 400 + ",0",
+        "a,b",
+        "0x1,0",
+        "٣,٣",
+        "1,2\n",
+    )
+    for value in points:
+        yield Attack(door, f"sample --z {said_of(value)}", ["sample", "run", "--z", value], with_run(lambda run: None))
+    many = ["sample", "run", *("--z", "0,0") * 5000]
+    yield Attack(door, "sample of 5,000 --z", many, with_run(lambda run: None))
     for value in VALUES:
+        given = ["interpolate", "run", value, "1"]
+        yield Attack(door, f"interpolate from {said_of(value)}", given, with_run(lambda run: None))
         for command in (
             ["data", value],
             [value],

@@ -20,13 +20,21 @@ from safetensors.torch import save as tensors_saved
 Prepare = Callable[["Bench", Path], object]
 
 
+def usual() -> None:
+    """Spoils nothing."""
+
+
 class Attack(NamedTuple):
-    """A command with its arguments, what makes its files, the door it is for and what is wicked about it."""
+    """A command with its arguments, what makes its files, the door it is for and what is wicked about it.
+
+    What its process does first comes last.
+    """
 
     door: str
     what: str
     command: list[str]
     prepare: Prepare
+    spoil: Callable[[], object] = usual
 
 
 class Bench:
@@ -64,13 +72,15 @@ from pyro_vae.models.bernoulli import BernoulliModel
 class Own(BernoulliModel): ...
 """
 RUNNING = "from pathlib import Path\nPath('executed').touch()\n"
-TINY = ["--hidden", "5", "--samples", "400", "--no-figures", "--compile", "off"]
+SMALL = ["--hidden", "5", "--samples", "400", "--compile", "off"]
+TINY = [*SMALL, "--no-figures"]
 RUNS = {
     "plain": ["--data", "{seeds}/x.npz"],
     "table": ["--data", "{seeds}/x.csv", "--model", "mixed", "--label", "kind"],
     "missing": ["--data", "{seeds}/missing.csv", "--model", "normal"],
     "mcem": ["--data", "{seeds}/x.npz", "--inference", "mcem"],
     "own": ["--data", "{seeds}/x.npz", "--model", "own.py"],
+    "swept": ["--data", "x.npz"],
 }
 
 

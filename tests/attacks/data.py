@@ -10,7 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attacks.bench import ODD_FILES, TINY, WORDS, Attack, Bench, data_files, mutated, writes
+import numpy as np
+import pandas as pd
+
+from attacks.bench import ODD_FILES, TINY, WORDS, Attack, Bench, data_files, mutated, writes, written
 from attacks.contents import (
     HEADERS,
     IMAGES,
@@ -24,6 +27,7 @@ from attacks.contents import (
     parquet_bomb,
     zipped,
 )
+from pyro_vae.data import mapped
 
 
 def as_data(door: str, name: str, number: int) -> Iterator[Attack]:
@@ -84,6 +88,53 @@ def tables(door: str) -> Iterator[Attack]:
             )
 
 
+def large_is_small() -> None:
+    """Has all data taken for larger than memory, so that they are mapped or read by row groups."""
+    mapped.LARGE = 1000
+
+
+def larger_than_memory(door: str) -> Iterator[Attack]:
+    """Arrays and tables that are mapped from their files."""
+    for name, number, odd in (("x.npy", 60, HEADERS), ("x.parquet", 60, {"a bomb": parquet_bomb})):
+        for attack in (*as_data(door, name, number), *crafted(door, name, odd)):
+            yield attack._replace(spoil=large_is_small)
+    draw = np.random.default_rng(0)
+    values = draw.random((300, 6)).astype(np.float32)
+    spoilt = {
+        "not-a-number at its end": np.concatenate([values, np.full((1, 6), np.nan, np.float32)]),
+        "infinity at its end": np.concatenate([values, np.full((1, 6), np.inf, np.float32)]),
+        "huge values": values * 1e38,
+        "one column": values[:, :1],
+        "one row": values[:1],
+        "columns first": np.asfortranarray(values),
+        "big-endian values": values.astype(">f4"),
+        "four axes": values.reshape(75, 2, 3, 4),
+        "complex values": values.astype(np.complex64),
+    }
+    for what, array in spoilt.items():
+        content = written(lambda file, array=array: np.save(file, array))
+        for given in (["data", "x.npy"], ["train", *TINY, "--data", "x.npy", "--model", "normal", "--out", "out"]):
+            yield Attack(door, f"x.npy, {what}", given, writes("x.npy", content), large_is_small)
+    frames = {
+        "a column of nothing": pd.DataFrame({"a": [None] * 300, "b": range(300)}),
+        "a column of lists": pd.DataFrame({"a": [[1, 2]] * 300}),
+        "a column of dates": pd.DataFrame({"a": pd.date_range("2020", periods=300)}),
+        "a column of text": pd.DataFrame({"a": ["\x1b[2J"] * 300, "b": range(300)}),
+        "equal names": pd.DataFrame({"a": range(300), "a ": range(300)}),
+        "names that move the cursor": pd.DataFrame({"\x1b[2J": range(300), "b": range(300)}),
+        "10,000 columns": pd.DataFrame(np.zeros((3, 10_000)), columns=[f"c{n}" for n in range(10_000)]),
+        "no rows": pd.DataFrame({"a": np.zeros(0)}),
+        "numbers of 10^30": pd.DataFrame({"a": np.full(300, 1e30)}),
+        "infinity": pd.DataFrame({"a": [*range(299), np.inf]}),
+    }
+    options = ([], ["--columns", "b"], ["--label", "a"], ["--kinds", "a:category"], ["--covariates", "a"])
+    for what, frame in frames.items():
+        content = written(lambda file, frame=frame: frame.to_parquet(file))
+        for more in options:
+            given = ["train", *TINY, "--data", "x.parquet", "--model", "normal", *more, "--out", "out"]
+            yield Attack(door, f"x.parquet, {what}, {more}", given, writes("x.parquet", content), large_is_small)
+
+
 def cells(door: str) -> Iterator[Attack]:
     """Matrices of single cells."""
     if "x.h5ad" in data_files():
@@ -111,7 +162,7 @@ def pictures(door: str) -> Iterator[Attack]:
         resized = ["train", *TINY, "--data", "folder", "--resize", "4x4", "--out", "out"]
         yield Attack(door, what, resized, partial(folder, files))
     good = {f"{k}.png": data_files()["x.png"] for k in range(10)}
-    for size in ("99999x99999", "0x5", "1e3x5", "٣x٣", "5x5\n", "5", "-1x5"):
+    for size in ("9999x9999", "99999x99999", "9999x1", "384x720", "0x5", "1e3x5", "٣x٣", "5x5\n", "5", "-1x5"):
         given = ["train", *TINY, "--data", "folder", "--resize", size, "--out", "out"]
         yield Attack(door, f"--resize {size!a}", given, partial(folder, good))
     for what, make in ODD_FILES.items():

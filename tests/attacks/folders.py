@@ -1,5 +1,6 @@
 """Run folders."""
 
+import os
 import pickle
 import random
 import shutil
@@ -21,6 +22,10 @@ OPENING = {
     "manifold": ["manifold", "run", "--grid", "2"],
     "explore": ["explore", "run", "--html", "page.html", "--limit", "4"],
     "compare": ["compare", "run", "run", *SHORT],
+    "latent": ["latent", "run"],
+    "traverse": ["traverse", "run", "--steps", "2", "--number", "1"],
+    "interpolate": ["interpolate", "run", "0", "1", "--steps", "2"],
+    "sample z": ["sample", "run", "--z", "0,1"],
     "encode": ["encode", "run", "--out", "t.csv", "--particles", "2"],
     "analyze": ["analyze", "run", "--limit", "3", "--draws", "4", "--chains", "2", "--warmup", "2", "--quick"],
     "resume": ["train", "--resume", "--out", "run", "--samples", "500", "--no-figures", "--compile", "off"],
@@ -172,6 +177,11 @@ SPOILT: dict[str, Callable[[Path], object]] = {
         (run / "metrics.csv").unlink(),
         (run / "metrics.csv").symlink_to("../../elsewhere/precious.txt"),
     ),
+    "links for what is written beside": lambda run: [
+        (run / f".{name}.{number}").symlink_to("../../elsewhere/precious.txt")
+        for name in ("samples.png", "latent.png", "metrics.csv", "run.toml")
+        for number in range(os.getpid(), os.getpid() + 2000)
+    ],
     "a link outside for parts": lambda run: (run / "parts").symlink_to("../../elsewhere"),
     "a link outside for the lock": lambda run: (
         (run / ".lock").unlink(missing_ok=True),

@@ -77,6 +77,16 @@ def test_what_unpacks_to_more_than_there_is_is_refused_before(fifty_megabytes, t
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2 * MEMORY >> 10
 
 
+def test_what_images_are_made_to_be_is_held_against_memory_before(fifty_megabytes, tmp_path):
+    """A hundred images with colours: small of 32x16 pixels, of 256x400 they take 2 * 100 * 102,400 * 3 bytes."""
+    (tmp_path / "pictures").mkdir()
+    for n in range(100):
+        Image.new("RGB", (100, 64)).save(tmp_path / "pictures" / f"{n}.png")
+    assert load_data(str(tmp_path / "pictures"), resize="32x16").image_shape == (32, 16, 3)
+    with pytest.raises(InputError, match=r"as 100 images of 256x400 pixels it takes 61.4 MB, and 50 MB of memory are"):
+        load_data(str(tmp_path / "pictures"), resize="256x400")
+
+
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 @pytest.mark.parametrize("suffix", ["npy", "npz", "pt", "safetensors", "csv", "tsv", "parquet", "h5ad", "png"])
 def test_every_reader_refuses_what_is_no_file(tmp_path, suffix, kind):

@@ -425,6 +425,16 @@ BAD = {
     "no image": (_broken_image, {}, "99.png cannot be read as an image"),
     "sizes differ": (_sizes, {}, "is of another size than the first, 6x5 and 5x6: give --resize HEIGHTxWIDTH"),
     "no size": (_images(GREY), {"resize": "big"}, "--resize big is not possible: give HEIGHTxWIDTH"),
+    "sizes that enlarge": (
+        _images(GREY),
+        {"resize": "9999x9999"},
+        "--resize 9999x9999 is more than 16 times the size of the images in pictures, which is 6x5 at most",
+    ),
+    "one side too long": (
+        _images(GREY),
+        {"resize": "6x81"},
+        "is more than 16 times the size of the images in pictures",
+    ),
     "no images": (lambda: (Path("x").mkdir(), "x")[1], {}, "--data x has no images"),
     "an h5ad that is none": (_text("", "x.h5ad"), {}, "x.h5ad cannot be read by anndata"),
     "an h5ad without the column": (_h5ad, {"label": "knd"}, "x.h5ad has no column knd in obs: it has kind"),

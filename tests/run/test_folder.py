@@ -179,6 +179,15 @@ def test_an_endless_text_is_refused(tmp_path):
         folder.read_metrics(tmp_path)
 
 
+def test_what_lies_in_the_way_of_a_file_that_is_written_is_no_link_that_is_followed(tmp_path):
+    other = tmp_path / "other"
+    other.write_text("theirs")
+    (tmp_path / f".a.{os.getpid()}").symlink_to(other)
+    folder.replace_file(tmp_path / "a", lambda path: path.write_text("ours"))
+    assert ((tmp_path / "a").read_text(), other.read_text()) == ("ours", "theirs")
+    assert not (tmp_path / "a").is_symlink()
+
+
 def test_overwriting_wants_a_run_folder(cli):
     Path("other").mkdir()
     for content in ("", "[project]\nname = 'mine'", "format = ", "\xff"):

@@ -41,6 +41,25 @@ def test_a_signal_ends_a_run_after_a_checkpoint(cli, number, status, compile):
     assert _weights("run") == _weights("whole")
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_signal_before_anything_is_written_ends_at_once(cli, number, status):
+    Path("slow.py").write_text(
+        "import time\nfrom pathlib import Path\nfrom pyro_vae.models.bernoulli import BernoulliModel\n"
+        "class Slow(BernoulliModel):\n    def __init__(self, features, latent):\n        Path('asleep').touch()\n"
+        "        time.sleep(3600)\n"
+    )
+    command = [sys.executable, "-m", "pyro_vae", "train", "--samples", "2000", "--model", "slow.py", "--out", "run"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not Path("asleep").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        said = process.stderr.read()
+        assert process.wait() == status
+    assert said.strip() == ("pyro-vae: interrupted" if number == signal.SIGINT else "")
+    assert not Path("run").exists()
+
+
 def test_a_second_signal_ends_a_run_at_once(cli):
     Path("slow.py").write_text(
         "import time\nfrom pathlib import Path\nfrom pyro_vae.models.bernoulli import BernoulliModel\n"

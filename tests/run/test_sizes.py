@@ -10,7 +10,7 @@ from torch import nn
 
 from pyro_vae.errors import InputError
 from pyro_vae.run import parts, sizes
-from pyro_vae.run.sizes import built_within, require_step
+from pyro_vae.run.sizes import built_within, require_step, within_memory
 
 CPU = torch.device("cpu")
 GIB = 2**30
@@ -113,6 +113,49 @@ def test_nothing_is_left_behind(ten_gigabytes):
     hooks = nn.modules.module._global_parameter_registration_hooks
     assert not hooks
     assert torch.zeros(2).device == CPU
+
+
+MADE = {
+    "zeros": lambda n: torch.zeros(n),
+    "a matrix of two vectors": lambda n: torch.ones(n // 1000, 1) @ torch.ones(1, 1000),
+    "a layer's output": lambda n: nn.functional.linear(torch.ones(n // 1000, 2), torch.ones(1000, 2)),
+    "distances": lambda n: torch.cdist(torch.ones(n // 1000, 2), torch.ones(1000, 2)),
+    "draws": lambda n: torch.distributions.Normal(0.0, 1.0).sample((n,)),
+    "draws of a generator": lambda n: torch.randn(n, generator=torch.Generator()),
+    "a tensor that grows": lambda n: torch.empty(0).resize_(n),
+    "padding": lambda n: nn.functional.pad(torch.ones(1), (0, n)),
+    "classes": lambda n: nn.functional.one_hot(torch.tensor([0]), n),
+    "many that are kept": lambda n: [torch.empty(n // 100) for _ in range(100)],
+    "a list of them": lambda n: torch.cat([torch.ones(1).expand(n // 2)] * 2),
+}
+
+
+@pytest.mark.parametrize("how", MADE)
+def test_a_function_makes_nothing_that_no_memory_holds(ten_gigabytes, how):
+    before = peak()
+    line = r"^--model f needs \S+ [GT]B.*, and 10 GB of memory are free: lower its sizes$"
+    with pytest.raises(InputError, match=line), within_memory("--model f"):
+        MADE[how](4 * 10**9)  # 16 GB, and 32 GB of whole numbers
+    assert peak() - before < GIB / 2
+    with within_memory("--model f"):
+        small = MADE[how](10**5)
+    assert len(small) > 0
+
+
+def test_what_is_let_go_of_counts_no_more(ten_gigabytes):
+    """Three times 4.8 GB, of which one is there at a time, and then all; what nobody writes takes no place."""
+    with within_memory("--model f"):
+        for _ in range(3):
+            torch.empty(12 * 10**8)
+    kept = []
+
+    def keep():
+        for _ in range(3):
+            kept.append(torch.empty(12 * 10**8))
+
+    with pytest.raises(InputError, match=r"needs 14.4 GB \(test_sizes.py:\d+\), and 10 GB"), within_memory("--model f"):
+        keep()
+    assert len(kept) == 2
 
 
 def test_a_step_that_no_memory_holds_is_refused(ten_gigabytes):

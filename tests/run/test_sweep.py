@@ -32,6 +32,7 @@ def test_a_grid_has_all_combinations_of_its_values_with_each_seed():
         ({"latents": ["2"]}, "setting latents of --grid is unknown: did you mean latent?"),
         ({"latent": ["two"]}, "--latent two is not possible"),
         ({"seed": ["1"]}, "--grid seed is not possible: give --seeds"),
+        ({name: ["1"] * 100 for name in ("latent", "hidden", "batch")}, "--grid has 1,000,000 runs, and 10,000 are"),
         ({"prior": ["a b", "a_b"]}, "two runs of one name, prior=a_b-seed=0"),
     ],
 )
@@ -70,6 +71,29 @@ def test_a_sweep_goes_on_and_does_nothing_twice(tmp_path, workers):
     faster = points({**TINY, "step_size": 0.1}, {"prior": ["normal"]}, 1)
     with pytest.raises(InputError, match=r"it has --step-size 0\.02"):
         sweep.finish(faster)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {},
+        [1],
+        {"result": {}},
+        {"result": {"measure": "m", "bound": "x", "bound_se": 0.0}},
+        {"result": {"measure": "m", "bound": 0.0, "bound_se": 0.0, "importance": {"se": 0.0}}},
+        "\x1b",
+    ],
+)
+def test_an_evaluation_that_is_none_is_made_anew(tmp_path, workers, found):
+    grid = points(TINY, {"prior": ["normal"]}, 1)
+    sweep = Sweep(tmp_path, workers, EVALUATION)
+    folder = sweep.finish(grid).folders[grid[0]]
+    if isinstance(found, dict):
+        found = {"samples": 300, "arguments": EVALUATION, **found}
+    (folder / "evaluation.json").write_text(json.dumps(found))
+    table = sweep.table(sweep.finish(grid))
+    assert [command[0] for command in workers.commands] == ["train", "evaluate", "evaluate"]
+    assert np.isfinite(table["importance"].item())
 
 
 def test_a_users_file_goes_on_as_long_as_it_is_the_same(tmp_path, workers):

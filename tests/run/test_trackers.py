@@ -35,6 +35,18 @@ def test_tensorboard_has_bounds_and_pictures(tmp_path):
         assert torch.equal(own, other)
 
 
+def test_a_link_is_not_followed_out_of_the_run_folder(tmp_path):
+    pytest.importorskip("tensorboard")
+    (tmp_path / "other").mkdir()
+    run = train(tmp_path / "run", **TINY)
+    (run.path / "tensorboard").symlink_to(tmp_path / "other")
+    with pytest.raises(InputError, match="tensorboard is a link, which may lead out of the run folder: remove it"):
+        train(run.path, resume=True, log="tensorboard", samples=2000, progress=False)
+    train(run.path, overwrite=True, log="tensorboard", **TINY)
+    assert [*(tmp_path / "other").iterdir()] == []
+    assert (run.path / "tensorboard").is_dir()
+
+
 @pytest.fixture
 def told(monkeypatch):
     """What stand-ins for mlflow and wandb were told."""
