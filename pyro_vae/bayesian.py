@@ -34,6 +34,9 @@ class RandomWeights(Protocol):
     def divergence(self) -> Tensor:
         r"""Returns :math:`KL(q(\theta) \| p(\theta))`, a scalar in nats."""
 
+    def log_ratio(self, weights: dict[str, Tensor]) -> Tensor:
+        r"""Returns :math:`\log p(\theta) - \log q(\theta)` of drawn weights, a scalar in nats."""
+
     def with_weights(self, weights: dict[str, Tensor], *inputs: Any, **named: Any) -> Any:
         """Runs the model with given weights."""
 

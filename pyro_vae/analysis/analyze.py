@@ -228,9 +228,11 @@ def _in_order(parts: Sequence[xr.Dataset]) -> xr.Dataset:
 def _loo(run: Run, limit: int, seed: int) -> dict[str, Any]:
     """The leave-one-out density of training data, in nats per datapoint, and what leaving out costs them."""
     x = run.dataset.train.first(limit)
-    found = loo(run.model, run.guide, x, seed=seed)  # type: ignore[arg-type]
+    every = len(x) == run.dataset.train.total
+    found = loo(run.model, run.guide, x, seed=seed, corrected=every)  # type: ignore[arg-type]
     return {
         "datapoints": len(x),
+        "corrected": every,
         "elpd": found.elpd / len(x),
         "se": found.se / len(x),
         "lost": found.p / len(x),

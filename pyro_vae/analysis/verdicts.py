@@ -119,7 +119,8 @@ def _loo(loo: dict[str, Any]) -> Finding:
     text = (
         f"Left out one by one, {loo['datapoints']:,} training datapoints have {loo['elpd']:.2f} nats (s.e. "
         f"{loo['se']:.2f}), {loo['lost']:.2f} less than they have within the data, averaged over the weights; k-hat "
-        f"exceeds 0.7 for {share:.0%} of them."
+        f"exceeds 0.7 for {share:.0%} of them. "
+        + ("Draws of q count by posterior / q." if loo["corrected"] else "Draws of q are taken for the posterior's.")
     )
     if share < 0.05:
         return Finding("fit", "good", text)

@@ -67,6 +67,29 @@ def test_it_is_exact_where_the_posterior_of_the_weights_is():
     assert (found.pareto_k < 0.7).all()
 
 
+def test_draws_of_another_distribution_are_weighted_to_the_posterior():
+    torch.manual_seed(0)
+    v = 1 + NOISE**2
+    x = 0.7 + math.sqrt(v) * torch.randn(N, 1)
+    precision = 1 + N / v
+    mean, sd = (x.sum() / v / precision).item(), precision**-0.5
+    model = ShiftModel()
+    with torch.no_grad():
+        model.theta.fill_(mean + 2 * sd)  # two standard deviations off, and half as wide again
+    wrong = BayesianModel(model, scale=1.5 * sd)
+    without = 1 + (N - 1) / v
+    means = (x.sum() - x) / v / without
+    exact = dist.Normal(means, math.sqrt(v + 1 / without)).log_prob(x).sum().item()
+    found = [
+        loo(wrong, ShiftGuide(mean), x, draws=400, particles=200, corrected=corrected) for corrected in (True, False)
+    ]
+    # With E (p / q)^2 = 4 there are 100 effective draws: a weight that costs 1 nat is known to sqrt(2 / 100) = 14 %.
+    assert found[0].elpd == pytest.approx(exact, abs=0.45)
+    assert (found[0].pareto_k < 0.7).all()
+    # Taken for the posterior, they are two standard deviations off: half of four nats, less what leaving out mends.
+    assert exact - found[1].elpd > 1
+
+
 def test_weights_that_are_not_random_are_refused():
     with pytest.raises(InputError, match="ShiftModel has no random weights: leave-one-out is for runs of full_vb"):
         loo(ShiftModel(), ShiftGuide(0.0), torch.zeros(3, 1))
