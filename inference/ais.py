@@ -21,6 +21,7 @@ from pyro_vae.log_joint import LogJoint
 from pyro_vae.marginal import Marginal
 from pyro_vae.sites import evaluation_mode, isolated
 from pyro_vae.split import Split
+from pyro_vae.watched import in_parts
 
 
 class AIS:
@@ -67,7 +68,7 @@ class AIS:
         log_px, se, acceptance = [], [], []
         with isolated(), evaluation_mode(model):
             shared = LogJoint(model, split.first(1), self.compile)
-        for values in split.values.split(max(1, ROWS // self.chains)):
+        for values in in_parts(split.values, max(1, ROWS // self.chains), "ais"):
             with isolated(), evaluation_mode(model):
                 log_joint = shared.on(split.read(values))
                 _, log_w, accepted, _ = up(log_joint, self.temperatures, self.chains, self.leapfrogs)

@@ -36,6 +36,7 @@ from pyro_vae.log_joint import LogJoint
 from pyro_vae.marginal import Estimate, Marginal
 from pyro_vae.sites import evaluation_mode, isolated, sample_sites
 from pyro_vae.split import Split
+from pyro_vae.watched import in_parts
 
 _logger = logging.getLogger("pyro_vae")
 
@@ -164,7 +165,7 @@ class BDMC:
         self, split: Split, values: Tensor, temperatures: int, sandwich: Callable[[Tensor, int], Sandwich]
     ) -> Sandwich:
         found = []
-        for some in values.split(max(1, ROWS // self.chains)):
+        for some in in_parts(values, max(1, ROWS // self.chains), f"bdmc, {temperatures:,} temperatures"):
             with isolated(), torch.no_grad():
                 found.append(sandwich(split.read(some), temperatures))
         return Sandwich(*map(torch.cat, zip(*found, strict=True)))

@@ -26,6 +26,7 @@ from pyro_vae.log_joint import LogJoint
 from pyro_vae.marginal import Marginal
 from pyro_vae.sites import evaluation_mode, isolated
 from pyro_vae.split import Split
+from pyro_vae.watched import in_parts
 
 # Rows (datapoints times chains) that go through the networks at once.
 _ROWS = 4_000
@@ -96,7 +97,7 @@ class Reciprocal:
                 f"the reciprocal estimator is for {_MOST_LATENTS} latent variables at most, and the model has "
                 f"{shared.size}: use importance or ais, or --force it"
             )
-        for values in split.values.split(max(1, _ROWS // self.chains)):
+        for values in in_parts(split.values, max(1, _ROWS // self.chains), "reciprocal"):
             with isolated(), evaluation_mode(model, guide):
                 log_joint = shared.on(split.read(values))
                 start = log_joint.start(self.chains, guide)

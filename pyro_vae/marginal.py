@@ -42,6 +42,7 @@ from pyro_vae.sites import (
 )
 from pyro_vae.split import Split
 from pyro_vae.traced import Traced
+from pyro_vae.watched import in_parts
 
 # Datapoints that share what is costly: the steps that fit a Gaussian to each of them, or a draw of the weights.
 _TOGETHER = 1_000
@@ -224,7 +225,7 @@ def chunked_log_weights(
     most = min(ROWS, max(1, _CELLS // widest([model] if guide is None else [model, guide], split.features)))
     size = min(_TOGETHER, most) if drawn is not model or guide is None else max(1, most // particles)
     usual = None
-    for values in split.values.split(size):
+    for values in in_parts(split.values, size, "bound" if of_bound else "log p(x)"):
         x = split.read(values)
         if guide is None:
             q = fit_gaussian(model, x)

@@ -26,9 +26,11 @@ def evaluate(
     """Estimate the bound and the marginal likelihood of a trained model."""
     from pyro_vae import ranks
     from pyro_vae.cli.tables import print_evaluation
+    from pyro_vae.run.progress import waiting
+    from pyro_vae.watched import watched
 
     ranks.join()
-    with computing():
+    with computing(), watched(waiting):
         result = on_other(opened(path, opening), other, scoring["split"]).evaluate(**scoring)
     if ranks.rank():
         return
@@ -63,8 +65,10 @@ def compare(
     from pyro_vae.analysis.comparison import compare as compare_runs
     from pyro_vae.analysis.seeds import by_seed, require_seeds
     from pyro_vae.cli.tables import print_comparison, print_models
+    from pyro_vae.run.progress import waiting
+    from pyro_vae.watched import watched
 
-    with computing():
+    with computing(), watched(waiting):
         runs = [opened(path, opening) for path in paths]
         if by is not None:
             require_seeds(runs)  # before the long part

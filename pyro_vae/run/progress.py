@@ -1,6 +1,6 @@
 """Progress on standard error: a live bar on a terminal, plain lines elsewhere."""
 
-__all__ = ["Progress", "Stages"]
+__all__ = ["Progress", "Stages", "waiting"]
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,12 +80,33 @@ class Stages:
     def stage(self, name: str) -> Iterator[Callable[[float], None]]:
         """Begins a stage; what it yields is called with the share of the stage done since the last call."""
         began = monotonic()
-        columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
-        disable = self.console.quiet or not self.console.is_terminal
-        with Bar(*columns, console=self.console, disable=disable, transient=True) as bar:
-            task = bar.add_task(name, total=1.0)
-            yield lambda share: bar.advance(task, share)
+        with waiting(name, self.console) as advance:
+            yield advance
         self.console.print(f"{name}: {monotonic() - began:.0f} s", markup=False)
+
+
+@contextmanager
+def waiting(name: str, console: Console | None = None) -> Iterator[Callable[[float], None]]:
+    """Shows a bar with the time that is left, on a terminal, and takes it away at the end.
+
+    Arguments:
+        name: What is waited for.
+        console: Where it is shown; standard error if omitted.
+
+    Yields:
+        What is called with the share that has been done since the last call.
+    """
+    console = console or Console(stderr=True, highlight=False)
+    left = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*left, console=console, disable=console.quiet or not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(name, total=1.0)
+        yield lambda share: bar.advance(task, share)
 
 
 def _rate(clock: Clock) -> str:
