@@ -277,7 +277,7 @@ class _Frozen(Exception):
 
     def __init__(self, names: Sequence[str], calls: int = 0) -> None:
         what = f"{', '.join(names[:3])} changes" if names else "something outside its tensors changes"
-        since = f"; its last {calls} calls took it for constant" if calls > 1 else ""
+        since = f"; its last {calls} calls treated it as a constant" if calls > 1 else ""
         super().__init__(
             f"{what} from call to call, and compiled code treats it as a constant{since}: "
             "make it a buffer (register_buffer) that is written into, or give --compile off"

@@ -575,7 +575,7 @@ def test_what_is_set_from_outside_is_followed_or_found(change, rise, interpreted
     else:
         (line,) = log()
         assert f": {SET[change]} changes" in line
-        assert "took it for constant" not in line
+        assert "treated it as a constant" not in line
 
 
 @pytest.mark.parametrize("model", [OfBuffer, Constant])
@@ -608,7 +608,7 @@ def test_what_cannot_be_seen_is_found_at_the_next_check(interpreted, log, monkey
     (line,) = log()
     assert "something outside its tensors changes from call to call" in line
     # It is compiled in the first step, and called by itself until the check.
-    assert "its last 199 calls took it for constant" in line
+    assert "its last 199 calls treated it as a constant" in line
     assert not compiled.update.compiles
 
 
