@@ -32,7 +32,7 @@ def _shape(_: Any, __: Any, text: str | None) -> tuple[int, ...] | None:
 @click.command()
 @click.argument("part", metavar="FILE.py[:NAME]|NAME")
 @click.option(
-    "--kind", type=click.Choice(("model", "prior", "guide", "inference")), help="what it is, where that cannot be told"
+    "--kind", type=click.Choice(("model", "prior", "guide", "inference")), help="what it is, if that is not clear"
 )
 @click.option(
     "--features", "shape", metavar="N|HxW|HxWxC", callback=_shape, help="cells of a datapoint  [default: 8x8]"
@@ -51,22 +51,22 @@ def _shape(_: Any, __: Any, text: str | None) -> tuple[int, ...] | None:
 )
 @options(
     click.option("--skip", multiple=True, metavar="CHECK", help="a check to leave out; may be repeated"),
-    click.option("--only", multiple=True, metavar="CHECK", help="a check that is wanted alone; may be repeated"),
-    click.option("--compile", is_flag=True, help="compile steps, and do not only record them"),
+    click.option("--only", multiple=True, metavar="CHECK", help="run this check alone; may be repeated"),
+    click.option("--compile", is_flag=True, help="compile the steps, rather than only record them"),
     click.option("--json", "as_json", is_flag=True, help="print the verdicts as one JSON object"),
 )
 def check(part: str, given: dict[str, Any], as_json: bool, **how: Any) -> None:
-    """Hold a part of your own against the contract of its shelf.
+    """Test a part of your own against the contract of its shelf.
 
-    A model, prior, guide, algorithm, or a Pyro program with its guide: is its density one, are its draws those of it,
-    does it compile, save, and take any batch? Without --data, the model simulates the data. Exit status 1 if a check
-    fails.
+    A model, prior, guide, algorithm, or a Pyro program with its guide: is its density normalised, do its draws follow
+    it, does it compile, save, and take any batch size? Without --data, the model simulates the data. Exit status 1 if
+    a check fails.
     """
     from pyro_vae.analysis.check.check import check as run_checks
     from pyro_vae.cli.tables import print_check
 
     if how["shape"] is not None and "data" in given:
-        raise InputError("--features is that of simulated data: leave it out, or --data")
+        raise InputError("--features is for simulated data: leave it out, or --data")
     with computing():
         report = run_checks(part, **how, **given)
     if as_json:

@@ -56,7 +56,7 @@ def _previewing(
         "--marginal",
         multiple=True,
         metavar="NAME",
-        help="estimator of log p(x) to hold the predictions against, e.g. ais; may be repeated",
+        help="estimator of log p(x) to compare predictions with, e.g. ais; may be repeated",
     ),
     click.option(
         "--set",
