@@ -26,7 +26,7 @@ FENCE = re.compile(
 )
 # What a command is given here, where it does not say less itself: its settings are the page's, its patience is not.
 SHORT = {
-    "sweep": {"--samples": 500},
+    "sweep": {"--limit": 10, "--samples": 500},
     "train": {"--samples": 1000},
     "evaluate": {"--limit": 10, "--particles": 50},
     "compare": {"--limit": 10, "--particles": 50},
