@@ -71,7 +71,8 @@ linkcheck_ignore = [f"{re.escape(REPOSITORY)}.*"]
 
 def mathml(translator: Any, node: nodes.Node) -> None:
     """Writes a formula as MathML, which browsers draw without a script."""
-    translator.body.append(tex2mathml(node.astext(), as_block=isinstance(node, nodes.math_block)))
+    tex = node.astext().replace(r"\log ", r"\log\, ")  # which is set without a space otherwise
+    translator.body.append(tex2mathml(tex, as_block=isinstance(node, nodes.math_block)))
     raise nodes.SkipNode
 
 
