@@ -193,7 +193,7 @@ CHECKS: Mapping[str, _Check] = {
     "finite bound": _Check(_of_pair(programs.finite_bound), after=("batch sizes",)),
     "gradients": _Check(_of_pair(programs.gradients), after=("finite bound",)),
     "integrates to 1": _Check(_integrates, after=("repeatable", "finite bound")),
-    "draws": _Check(_draws, after=("integrates to 1",)),
+    "draws": _Check(_draws, after=("repeatable", "finite bound")),
     "log joint": _Check(_log_joint, _OF_MODEL, after=_CALLED),
     "steps": _Check(_of_learner(learning.steps), ("inference",), ends=True),
     "counts": _Check(_of_learner(learning.counts), ("inference",)),
