@@ -21,6 +21,7 @@ from pyro_vae.checks import check_sites, looking
 from pyro_vae.errors import InputError
 from pyro_vae.plates import look
 from pyro_vae.programs import check_generation
+from pyro_vae.run import parts
 from pyro_vae.run.support import require_support
 from pyro_vae.support import first_offence
 
@@ -154,6 +155,12 @@ def _saved(subject: Subject) -> str:
     return programs.saved(pairs[0], pairs[1], subject.x())
 
 
+def _compiled(subject: Subject, recorded: bool = True) -> str:
+    algorithm = parts.find("inference", subject.settings.inference)
+    plain: dict[str, Any] = {"optimizer": "SGD", "step_size": 1e-5} if parts.takes(algorithm, "optimizer") else {}
+    return learning.compiled(partial(subject.prepared, **plain), recorded=recorded)
+
+
 def _of_pair(function: Callable[..., str], rows: int = 101) -> Callable[[Subject], str]:
     return lambda subject: function(*subject.pair, subject.x(rows))
 
@@ -193,14 +200,14 @@ CHECKS: Mapping[str, _Check] = {
     "finite bound": _Check(_of_pair(programs.finite_bound), after=("batch sizes",)),
     "gradients": _Check(_of_pair(programs.gradients), after=("finite bound",)),
     "integrates to 1": _Check(_integrates, after=("repeatable", "finite bound")),
-    "draws": _Check(_draws, after=("integrates to 1",)),
+    "draws": _Check(_draws, after=("repeatable", "finite bound")),
     "log joint": _Check(_log_joint, _OF_MODEL, after=_CALLED),
     "steps": _Check(_of_learner(learning.steps), ("inference",), ends=True),
     "counts": _Check(_of_learner(learning.counts), ("inference",)),
     "learns": _Check(_of_learner(learning.learns), ("inference",), after=("counts",)),
     "resumes": _Check(_of_learner(learning.goes_on), ("inference",)),
     "saved": _Check(_saved, after=_CALLED),
-    "compiled": _Check(_of_learner(learning.compiled), _EVERY, after=_CALLED),
+    "compiled": _Check(_compiled, _EVERY, after=_CALLED),
     "calibration": _Check(_calibrated, _OF_MODEL, after=_CALLED),
 }
 
@@ -276,9 +283,7 @@ def check(
         if broken:
             verdicts.append(Verdict(name, "skipped", f"mend {broken[0]} first"))
             continue
-        run = each.run
-        if name == "compiled" and compile:
-            run = _of_learner(lambda build: learning.compiled(build, recorded=False))
+        run = partial(_compiled, recorded=False) if name == "compiled" and compile else each.run
         with torch.random.fork_rng([]):
             torch.manual_seed(0)
             verdicts.append(judge(name, partial(run, subject)))

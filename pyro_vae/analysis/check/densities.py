@@ -155,7 +155,9 @@ def _integrated(distribution: Any, transform: Any, u: Tensor, size: int, shape: 
     edges = middle + scale * (ends / (1 - ends**2)).unsqueeze(1)
     reached = torch.searchsorted(ordered, edges.T.contiguous(), right=True).T / len(u)
     sums = _held(weight, None, torch.cat([reached, torch.ones(1, columns)]), len(u), shape)
-    return sums._replace(mean=mean)
+    return (
+        sums._replace(mean=mean) if size == 1 else sums._replace(mean=mean, total=sums.total[:1], error=sums.error[:1])
+    )
 
 
 def _of_values(function: Callable[[Tensor], Tensor], points: Tensor, dtype: torch.dtype) -> Tensor:

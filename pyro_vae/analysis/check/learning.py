@@ -77,7 +77,8 @@ def compiled(build: Build, count: int = 100, recorded: bool = True) -> str:
     """Trains twice with the same draws, compiled and not.
 
     Arguments:
-        build: Builds the pair.
+        build: Builds the pair; with an optimiser that makes no whole steps of rounding errors, as Adam does where a
+            gradient is 0.
         count: The number of steps.
         recorded: Whether the record of a step is run as it is, and not given to the compiler.
     """

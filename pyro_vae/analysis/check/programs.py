@@ -41,6 +41,7 @@ from pyro_vae.sites import (
     joint_log_prob,
     latent_sites,
     observed_sites,
+    point_sites,
     sample_sites,
     site_log_prob,
 )
@@ -86,9 +87,10 @@ def _own(part: nn.Module, values: Mapping[str, Tensor], x: Tensor) -> dict[str, 
     return {name: value for name, value in values.items() if name in trace.nodes}
 
 
-def _has_auxiliary(part: nn.Module, x: Tensor) -> bool:
-    sites = sample_sites(poutine.trace(part).get_trace(x))
-    return any(site["infer"].get("is_auxiliary") for site in sites.values())
+def _scores(part: nn.Module, x: Tensor) -> bool:
+    """Whether given values have a density in a part: not where it draws others besides, or is a point."""
+    trace = poutine.trace(part).get_trace(x)
+    return not point_sites(trace) and not any(s["infer"].get("is_auxiliary") for s in sample_sites(trace).values())
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
@@ -136,7 +138,7 @@ def repeatable(model: nn.Module, guide: nn.Module | None, x: Tensor) -> str:
     with looking(model, guide, x):
         values, _ = _drawn(model, guide, x)
         for part in (guide, model):
-            if part is None or (part is guide and _has_auxiliary(part, x)):
+            if part is None or (part is guide and not _scores(part, x)):
                 continue
             own = _own(part, values, x)
             one, other = densities(part, own, x), densities(part, own, x)
@@ -165,8 +167,8 @@ def batch_sizes(model: nn.Module, guide: nn.Module | None, x: Tensor) -> str:
                 part(x)
         values, dims = _drawn(model, guide, x)
         for part in parts:
-            if part is guide and _has_auxiliary(part, x):
-                continue  # they are drawn anew
+            if part is guide and not _scores(part, x):
+                continue
             own = _own(part, values, x)
             among = densities(part, own, x)
             if len(among) != len(x):
@@ -359,7 +361,7 @@ def saved(trained: tuple[nn.Module, nn.Module | None], fresh: tuple[nn.Module, n
     with looking(*trained, x):
         values, _ = _drawn(*trained, x)
         for one, other in zip(trained, fresh, strict=True):
-            if one is None or other is None or _has_auxiliary(one, x):
+            if one is None or other is None or (one is trained[1] and not _scores(one, x)):
                 continue
             own = _own(one, values, x)
             before = densities(one, own, x)

@@ -306,7 +306,7 @@ FAULTS: dict[str, tuple[str, str, dict[str, str], str, str]] = {
         "",
         {_NORMAL: "return dist.Normal(mean[..., 1:], scale[1:]).to_event(1)"},
         "shapes",
-        "event shape (63,)",
+        "event shape (11,)",
     ),
     "particles folded into datapoints": (
         "program",
@@ -438,7 +438,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_named_by_its_check(name):
     kind, before, changes, expected, word = FAULTS[name]
-    report = check(written(kind, before, changes), only=[expected], shape=(8, 8))
+    report = check(written(kind, before, changes), only=[expected], shape=(3, 4))
     found = {each.check: each for each in report.verdicts}[expected]
     assert found.verdict == "fails", found
     assert word in f"{found.finding}: {found.mend}"
@@ -447,9 +447,10 @@ def test_a_fault_is_named_by_its_check(name):
 
 @pytest.mark.parametrize("kind", SOUND)
 def test_the_same_part_without_a_fault_passes(kind):
-    report = check(written(kind), shape=(12,))
+    skip = ("compiled", "calibration") if kind in ("prior", "guide") else ()  # those of the others stand for them
+    report = check(written(kind), shape=(12,), skip=skip)
     assert not report.failed, report.verdicts
-    assert {each.check for each in report.verdicts if each.verdict == "skipped"} <= {"support"}
+    assert {each.check for each in report.verdicts if each.verdict == "skipped"} <= {*skip}
 
 
 def test_what_follows_from_a_fault_is_not_told_as_another():
@@ -474,3 +475,20 @@ def test_batch_norm_is_said(folder):
     report = check(written("guide", rows, changes), only=["batch sizes"], shape=(12,))
     assert "while it trains, BatchNorm1d mixes the rows of a minibatch" in report.verdicts[-1].finding
     assert not report.failed
+
+
+def test_a_bias_before_batch_norm_is_no_fault_of_the_compiler():
+    # Its gradient is rounding errors, of which Adam makes whole steps: it differs, and nothing that depends on it.
+    norm = {
+        "nn.Linear(latent, 8), nn.Tanh()": "nn.Linear(latent, 8), nn.BatchNorm1d(8), nn.Tanh()",
+    }
+    report = check(written("model", "", norm), only=["compiled", "batch sizes"], shape=(12,))
+    assert not report.failed, report.verdicts
+
+
+def test_a_point_is_judged_as_far_as_it_has_a_density():
+    point = {"dist.Normal(self.mean(h), self.log_scale(h).exp())": "dist.Delta(self.mean(h) + self.log_scale(h))"}
+    report = check(written("guide", "", point), skip=["compiled"], shape=(12,))
+    assert not report.failed, report.verdicts
+    skipped = {each.check: each.finding for each in report.verdicts if each.verdict == "skipped"}
+    assert "a point has no density" in skipped["integrates to 1"]
