@@ -179,7 +179,7 @@ SPOILT: dict[str, Callable[[Path], object]] = {
     ),
     "links for what is written beside": lambda run: [
         (run / f".{name}.{number}").symlink_to("../../elsewhere/precious.txt")
-        for name in ("samples.png", "latent.png", "metrics.csv", "run.toml")
+        for name in ("samples.png", "manifold.png", "metrics.csv", "run.toml")
         for number in range(os.getpid(), os.getpid() + 2000)
     ],
     "a link outside for parts": lambda run: (run / "parts").symlink_to("../../elsewhere"),
