@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -210,6 +211,8 @@ def write(tree: xr.DataTree, path: Path) -> Path:
         replace_file(path, lambda beside: tree.to_netcdf(beside, engine="h5netcdf"))
         return path
     beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with suppress(OSError):  # a stranger may have put a link there, which would be followed
+        beside.unlink()
     try:
         # Format 2 can say in one place what it holds, and every reader knows it.
         tree.to_zarr(beside, mode="w", zarr_format=2)

@@ -3,6 +3,7 @@
 __all__ = ["check"]
 
 import json
+import math
 from typing import Any
 
 import click
@@ -26,7 +27,12 @@ def _given(assignments: tuple[str, ...], **named: str | None) -> dict[str, Any]:
 
 
 def _shape(_: Any, __: Any, text: str | None) -> tuple[int, ...] | None:
-    return None if text is None else tuple(whole("features", size, most=_MOST) for size in text.split("x"))
+    if text is None:
+        return None
+    shape = tuple(whole("features", size, most=_MOST) for size in text.split("x")[:4])
+    if len(shape) > 3 or math.prod(shape) > _MOST:
+        raise InputError(f"--features {text} is not possible: give N, HxW or HxWxC, {_MOST:,} cells at most")
+    return shape
 
 
 @click.command()

@@ -5,7 +5,7 @@ A door is a function that yields attacks: a command, and what makes the files th
 
 from collections.abc import Callable, Iterator
 
-from attacks.arguments import arguments, code
+from attacks.arguments import arguments, checks, code
 from attacks.bench import Attack, restart
 from attacks.data import arrays, cells, known, larger_than_memory, pictures, tables, tensors
 from attacks.folders import changed_folders, odd_folders, spoilt_folders
@@ -28,6 +28,7 @@ DOORS: dict[str, Callable[[str], Iterator[Attack]]] = {
     "configurations": configurations,
     "arguments": arguments,
     "the user's code": code,
+    "checks": checks,
     "functions": functions,
     "larger than memory": larger_than_memory,
     "grids": grids,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from attacks.bench import SMALL, TINY, Attack, Bench, by_turns, nothing, said_of
+from attacks.bench import ODD_FILES, SMALL, TINY, Attack, Bench, Prepare, by_turns, nothing, said_of, writes
 from attacks.folders import with_run
 
 VALUES = (
@@ -41,6 +41,14 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     ),
     "manifold": (["manifold", "run"], "grid out"),
     "explore": (["explore", "run", "--html", "page.html"], "html limit port split device data"),
+    "preview": (
+        ["preview", "run", "--prior", "laplace", "--limit", "2", "--chains", "2", "--draws", "4", "--warmup", "1"],
+        "prior limit chains draws warmup marginal set seed split",
+    ),
+    "check": (
+        ["check", "bernoulli", "--kind", "model", "--only", "shapes"],
+        "kind features only skip set data model latent hidden resize",
+    ),
     "encode": (["encode", "run"], "out particles seed data"),
     "impute": (["impute", "run"], "out particles draws seed data"),
     "compare": (["compare", "run", "run", "--limit", "2"], "particles marginal limit"),
@@ -130,3 +138,27 @@ def code(door: str) -> Iterator[Attack]:
                 (work / "m.py").write_text(content, encoding="latin-1")
 
             yield Attack(door, f"{option} of {what}", command, prepare)
+
+
+def checks(door: str) -> Iterator[Attack]:
+    """What `check` is given to look at."""
+    for what, content in CODE.items():
+        for more in ([], ["--kind", "model"], ["--kind", "guide"], ["--kind", "prior"], ["--kind", "inference"]):
+            prepare = writes("m.py", content.encode("latin-1"))
+            yield Attack(door, f"{what} {' '.join(more)}", ["check", "m.py", *more], prepare)
+    for what, make in ODD_FILES.items():
+        odd: Prepare = lambda bench, work, make=make: make(work / "m.py")  # noqa: E731
+        yield Attack(door, f"the file is {what}", ["check", "m.py"], odd)
+    shapes = ("100000x100000", "9999x9999", "1" + "x1" * 5000, "316x317", "0x5", "5x", "x", "1e3x1e3x1e3", "3x3x3x3")
+    for shape in shapes:
+        given = ["check", "bernoulli", "--kind", "model", "--only", "shapes", "--features", shape]
+        yield Attack(door, f"--features {shape[:20]}", given, nothing)
+    for name in (
+        "latent=1000000000",
+        "hidden=1000000000",
+        "set=model.depth=1000000",
+        "set=prior.components=1000000000",
+    ):
+        option, _, value = name.partition("=")
+        given = ["check", "bernoulli", "--kind", "model", "--only", "shapes", f"--{option}", value]
+        yield Attack(door, name, given, nothing)

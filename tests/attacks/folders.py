@@ -26,6 +26,7 @@ OPENING = {
     "traverse": ["traverse", "run", "--steps", "2", "--number", "1"],
     "interpolate": ["interpolate", "run", "0", "1", "--steps", "2"],
     "sample z": ["sample", "run", "--z", "0,1"],
+    "preview": ["preview", "run", "--prior", "laplace", "--limit", "2", "--draws", "4", "--warmup", "1"],
     "encode": ["encode", "run", "--out", "t.csv", "--particles", "2"],
     "analyze": ["analyze", "run", "--limit", "3", "--draws", "4", "--chains", "2", "--warmup", "2", "--quick"],
     "resume": ["train", "--resume", "--out", "run", "--samples", "500", "--no-figures", "--compile", "off"],
@@ -179,7 +180,7 @@ SPOILT: dict[str, Callable[[Path], object]] = {
     ),
     "links for what is written beside": lambda run: [
         (run / f".{name}.{number}").symlink_to("../../elsewhere/precious.txt")
-        for name in ("samples.png", "latent.png", "metrics.csv", "run.toml")
+        for name in ("samples.png", "manifold.png", "metrics.csv", "run.toml")
         for number in range(os.getpid(), os.getpid() + 2000)
     ],
     "a link outside for parts": lambda run: (run / "parts").symlink_to("../../elsewhere"),

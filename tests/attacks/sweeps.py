@@ -12,8 +12,9 @@ from attacks.settings import TOML
 SWEEP = ["sweep", *SMALL, "--data", "x.npz", "--limit", "2", "--jobs", "1", "--out", "out"]
 # The one run of a grid that is there, so that nothing is trained.
 NAME = "latent=2-seed=0"
+KEYS = ["latent", "hidden", "batch", "particles", "train_size", "step_size", "divisor", "test_share", "kl", "device"]
 GRIDS = {
-    "10^20 runs": ["--grid", "latent=" + ",".join(map(str, range(1, 101)))] * 10,
+    "10^20 runs": [word for key in KEYS for word in ("--grid", f"{key}=" + ",".join(map(str, range(1, 101))))],
     "10^9 runs of ten keys": [
         word for name in "abcdefghi" for word in ("--grid", f"model.{name}=" + ",".join(map(str, range(10))))
     ],
@@ -41,7 +42,6 @@ GRIDS = {
     "deep lists": ["--grid", "model.depth=" + "[" * 5000],
     "code": ["--grid", "guide=evil.py:Nothing"],
 }
-KEYS = ["latent", "hidden", "batch", "particles", "train_size", "step_size", "divisor", "test_share", "kl", "device"]
 FILES: dict[str, str | bytes] = {
     "no grid": "latent = 2",
     "an empty grid": "[grid]",

@@ -88,6 +88,10 @@ def test_data_of_ones_own_are_held_against_the_likelihood(cli):
         (["nope"], "nope is on none of the shelves of model, prior, guide, inference"),
         (["importance", "--kind", "inference"], "--inference importance is unknown"),
         (["bernoulli", "--features", "0"], "--features 0 is not possible"),
+        (
+            ["bernoulli", "--features", "9999x9999"],
+            "--features 9999x9999 is not possible: give N, HxW or HxWxC, 100,000 cells",
+        ),
         (["bernoulli", "--features", "8", "--data", "digits"], "--features is for simulated data"),
         (["bernoulli", "--model", "beta"], "--model beta goes with no model bernoulli, which is one itself"),
         (["bernoulli", "--skip", "nothing"], "check 'nothing' is unknown: choose from builds, support, "),
