@@ -14,15 +14,17 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pyro_vae import ranks
+from pyro_vae.analysis.coverage import coverage
 from pyro_vae.analysis.diagnostics import guide as guide_diagnostics
 from pyro_vae.analysis.diagnostics import sampler
 from pyro_vae.analysis.export import to_arviz, write
 from pyro_vae.analysis.gaps import gaps
 from pyro_vae.analysis.loo import loo
 from pyro_vae.analysis.predictive import activity, calibration, checks
-from pyro_vae.analysis.rehearsal import CALIBRATION, GAPS, or_left_out, rehearse
-from pyro_vae.analysis.sbc import simulate
+from pyro_vae.analysis.rehearsal import AT_THE_DATA, CALIBRATION, GAPS, or_left_out, rehearse
+from pyro_vae.analysis.sbc import simulate, simulate_at
 from pyro_vae.analysis.summary import summarise
+from pyro_vae.analysis.two_samples import accuracy
 from pyro_vae.bayesian import has_random_weights
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError, told
@@ -36,6 +38,8 @@ from pyro_vae.traced import worth_compiling
 
 # Datapoints simulated for the calibration, each with its own latent variables, and transitions to find them again.
 _SIMULATIONS, _TRANSITIONS = 200, 150
+# Datapoints at which it is calibrated with other data of the same latent variables.
+_AT = 100
 _LOO = "leave-one-out density of training data"
 
 
@@ -47,8 +51,10 @@ class Analysis(NamedTuple):
         datapoints: Diagnostics by datapoint.
         latents: The activity of each latent variable.
         curves: The calibration of predicted means, by observed site, where there are such.
-        pit: PIT values of the simulation-based calibration, under `hmc` and `guide`; none where it is left out.
+        pit: PIT values of the simulation-based calibration, under `hmc`, `guide` and, of HMC beginning at the data,
+            `at_data`; none where it is left out.
         tree: The draws.
+        coverage: The shares of data in predictive intervals, by observed site.
     """
 
     summary: dict[str, Any]
@@ -57,6 +63,7 @@ class Analysis(NamedTuple):
     curves: dict[str, xr.Dataset]
     pit: dict[str, NDArray[np.float64]]
     tree: xr.DataTree
+    coverage: dict[str, xr.Dataset]
 
 
 def analyze(
@@ -145,7 +152,9 @@ def analyze(
         )
     guide = run.guide if "guide_posterior" in tree.children else None
     with stages.stage("diagnosing chains and guide"):
-        found = [sampler(tree)] + ([guide_diagnostics(tree)] if guide is not None else [])
+        found = [sampler(tree)]
+        if guide is not None:
+            found += [guide_diagnostics(tree), accuracy(tree).to_dataset()]
     if GAPS not in left_out:
         with (
             stages.stage(f"estimating log p(x) by {marginal}, and a Gaussian for each datapoint"),
@@ -158,11 +167,16 @@ def analyze(
         simulating = stages.stage(f"calibrating on {_SIMULATIONS} simulated datapoints")
         with simulating as advance, or_left_out(left_out, CALIBRATION):
             pit = simulate(model, guide, some, transitions=_TRANSITIONS, seed=seed, compile=compiled, advance=advance)
+    if AT_THE_DATA not in left_out:
+        some = x[: len(ranks.mine(_AT))]
+        simulating = stages.stage(f"calibrating at {len(some)} datapoints")
+        with simulating as advance, or_left_out(left_out, AT_THE_DATA):
+            pit["at_data"] = simulate_at(model, guide, some, transitions=_TRANSITIONS, seed=seed, advance=advance)
     with stages.stage("comparing predictions with the data"):
         datapoints = xr.merge(found, join="override")
         tree, datapoints, pit, left_out = _of_all_ranks(tree, datapoints, pit, left_out)
-        latents, curves = activity(tree), calibration(tree)
-        numbers = summarise(datapoints, latents, curves, checks(tree), pit)
+        latents, curves, covered = activity(tree), calibration(tree), coverage(tree, seed)
+        numbers = summarise(datapoints, latents, curves, checks(tree), pit, covered)
     if "gaps" in numbers:
         numbers["gaps"]["estimator"] = marginal
     attributes = {str(name): value for name, value in tree.attrs.items()}
@@ -173,7 +187,7 @@ def analyze(
     if random_weights:
         with stages.stage("leaving out training data"), or_left_out(left_out, _LOO):
             summary["loo"] = _loo(run, limit, seed)
-    analysis = Analysis(nan_to_none(summary), datapoints, latents, curves, pit, tree)
+    analysis = Analysis(nan_to_none(summary), datapoints, latents, curves, pit, tree, covered)
     if ranks.rank() == 0:
         with stages.stage("writing"):
             analysis.summary["run"]["seconds"] = round(monotonic() - began, 1)

@@ -1,15 +1,16 @@
 """An analysis in small, on a few datapoints: what cannot be done is known in the first second and not after minutes."""
 
-__all__ = ["CALIBRATION", "GAPS", "GUIDE", "GUIDE_CALIBRATION", "or_left_out", "rehearse"]
+__all__ = ["AT_THE_DATA", "CALIBRATION", "GAPS", "GUIDE", "GUIDE_CALIBRATION", "or_left_out", "rehearse"]
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from pyro_vae.analysis.coverage import coverage
 from pyro_vae.analysis.export import to_arviz
 from pyro_vae.analysis.predictive import calibration, checks
-from pyro_vae.analysis.sbc import simulate
+from pyro_vae.analysis.sbc import simulate, simulate_at
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError, Interrupted, RunError, reason, told
 from pyro_vae.local import fit_gaussian
@@ -17,6 +18,7 @@ from pyro_vae.local import fit_gaussian
 # Parts of an analysis that the rest can do without, as a reader knows them.
 GUIDE, GAPS = "the guide against the posterior", "log p(x) and what separates the bound from it"
 CALIBRATION, GUIDE_CALIBRATION = "simulation-based calibration", "simulation-based calibration of the guide"
+AT_THE_DATA = "simulation-based calibration at the data"
 
 
 @contextmanager
@@ -59,10 +61,11 @@ def rehearse(
         tree = to_arviz(model, guide, x, chains=2, draws=4, warmup=2, predictive=2, image_shape=image_shape, seed=seed)
         checks(tree)
         calibration(tree)
+        coverage(tree)
     if "guide_left_out" in tree.attrs:
         left_out[GUIDE], guide = tree.attrs["guide_left_out"], None
     if quick:
-        return left_out | dict.fromkeys((GAPS, CALIBRATION), "asked for by --quick")
+        return left_out | dict.fromkeys((GAPS, CALIBRATION, AT_THE_DATA), "asked for by --quick")
     with or_left_out(left_out, CALIBRATION):
         pit = simulate(model, guide, x, transitions=3, seed=seed)
         if guide is not None and "guide" not in pit:
@@ -70,6 +73,8 @@ def rehearse(
                 "the guide is called with data, and what the model's observed sites simulate is not one array of their "
                 "shape"
             )
+    with or_left_out(left_out, AT_THE_DATA):
+        simulate_at(model, guide, x, transitions=3, seed=seed)
     with or_left_out(left_out, GAPS), seeded(seed, x.device):
         fit_gaussian(model, x, steps=1)
     return left_out

@@ -31,6 +31,9 @@ _GLOSSARY = {
     "the amortisation gap what one network for all datapoints costs",
     "simulation-based calibration": "z and x are drawn from the model; where a sampler is right, the true z ranks "
     "uniformly among its draws given x",
+    "coverage": "the share of data inside a predictive interval, which a right model's share is the interval's own of",
+    "known apart": "the share of draws that a classifier knows from those of another sampler, on draws that it has not "
+    "learnt from: 50 % is chance, 100 % has nothing in common",
     "PIT": "the share of draws below the true value, a number from 0 to 1",
     "s.d., s.e.": "standard deviation; standard error of the Monte Carlo draws",
 }

@@ -58,8 +58,8 @@ def draw_all(analysis: Analysis, metrics: pd.DataFrame) -> dict[str, list[Plot]]
     with az.rc_context({"plot.backend": "matplotlib"}):
         return {
             "run": list(_curve(metrics)),
-            "fit": [*_predictive(analysis), *_calibration(analysis), *_latents(analysis)],
-            "sampler": [*_chains(analysis), *_pit(analysis, "hmc")],
+            "fit": [*_predictive(analysis), *_calibration(analysis), *_coverage(analysis), *_latents(analysis)],
+            "sampler": [*_chains(analysis), *_pit(analysis, "hmc"), *_pit(analysis, "at_data")],
             "guide": [
                 *_khat(analysis),
                 *_scale(analysis),
@@ -179,6 +179,26 @@ def _calibration(a: Analysis) -> Iterator[Plot]:
             "Values whose predicted mean is 0.3 should be 0.3 on average. The band is two standard errors, as if all "
             "values were independent. The latent variables have seen these values: this judges the decoder, not how "
             "well it predicts unseen ones.",
+            _png(figure),
+        )
+
+
+def _coverage(a: Analysis) -> Iterator[Plot]:
+    for site, covered in a.coverage.items():
+        figure, (axes,) = _axes()
+        levels = covered["level"]
+        axes.plot([0, 1], [0, 1], color="0.6", lw=1, label="right")
+        for group, colour in (("prior_predictive", "C0"), ("posterior_predictive", "C1")):
+            low, middle, high = covered[group].quantile([0.05, 0.5, 0.95], "feature")
+            axes.fill_between(levels, low, high, color=colour, alpha=0.2, lw=0)
+            axes.plot(levels, middle, "o-", ms=4, color=colour, label=group.replace("_", " "))
+        axes.set_xlabel("share that an interval is to hold (no unit)")
+        axes.set_ylabel("share of the data inside")
+        axes.legend(frameon=False)
+        yield Plot(
+            "Coverage of intervals" + (f" of '{site}'" if len(a.coverage) > 1 else ""),
+            "The median cell, and nine tenths of the cells. The latent variables behind posterior intervals have seen "
+            "the data, so that these hold more.",
             _png(figure),
         )
 
@@ -350,6 +370,10 @@ def _pit(a: Analysis, name: str) -> Iterator[Plot]:
     axes.legend(frameon=False)
     title, caption = {
         "hmc": ("HMC on simulated data", ""),
+        "at_data": (
+            "HMC at the data",
+            " Here they were drawn given the data, and found again with new data beside these.",
+        ),
         "guide": ("The guide on simulated data", " A slope through the middle is a wrong width, an arch a bias."),
     }[name]
     yield Plot(

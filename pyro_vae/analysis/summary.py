@@ -25,6 +25,7 @@ def summarise(
     curves: Mapping[str, xr.Dataset],
     checks: Sequence[Mapping[str, Any]],
     pit: Mapping[str, NDArray[np.float64]],
+    covered: Mapping[str, xr.Dataset],
 ) -> dict[str, Any]:
     """Sums up an analysis: `sampler`, `fit` and, where there is what they are made of, `guide`, `gaps`, `calibration`.
 
@@ -34,6 +35,7 @@ def summarise(
         curves: The calibration of predicted means, by observed site.
         checks: The predictive checks.
         pit: PIT values of the simulation-based calibration.
+        covered: The shares of data in predictive intervals, by observed site.
     """
     summary: dict[str, Any] = {"sampler": _sampler(datapoints)}
     if "khat" in datapoints:
@@ -42,6 +44,7 @@ def summarise(
         summary["gaps"] = _gaps(datapoints)
     summary["fit"] = {
         "checks": list(checks),
+        "coverage": {site: _coverage(each) for site, each in covered.items()},
         "calibration_error": {site: calibration_error(curve) for site, curve in curves.items()},
         "latents": latents.sizes["latent"],
         "active_latents": int((latents["variance_of_mean"] > 0.01).sum()),
@@ -67,6 +70,8 @@ def _guide(found: xr.Dataset) -> dict[str, Any]:
         **{name: _quantiles(found[name]) for name in names},
         "khat_over_0_7": float((found["khat"] > 0.7).mean()),
         "worst_khat": _worst(found["khat"]),
+        "known_apart": float(found["known_apart"].mean()),
+        "known_apart_of": int(found["known_apart"].notnull().sum()),
     }
 
 
@@ -84,6 +89,16 @@ def _gaps(found: xr.Dataset) -> dict[str, Any]:
         values["gap"] = float((log_px - found["bound"]).mean())
         values["amortisation_gap"] = float((local - found["bound"]).mean())
     return values
+
+
+def _coverage(covered: xr.Dataset) -> dict[str, Any]:
+    """The shares of data in intervals of 90 %, over all features, and their quantiles over these."""
+    found: dict[str, Any] = {}
+    for group in ("prior_predictive", "posterior_predictive"):
+        share, weight = covered[group].sel(level=0.9), covered["count"]
+        mean = float((share.fillna(0) * weight).sum() / weight.sum()) if weight.sum() else math.nan
+        found[group] = {"mean": mean, **_quantiles(share)}
+    return found
 
 
 def _uniform(pit: NDArray[np.float64]) -> dict[str, Any]:

@@ -8,17 +8,20 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pyro_vae.run.folder import replace_file
 
 
 def sweep_figure(table: pd.DataFrame, keys: Sequence[str], estimator: str, path: Path) -> Path:
-    """Draws log p(x) over the first key of a grid, with a line for each combination of the others.
+    """Draws log p(x) over the first key of a grid, and below it how many latent variables are active.
+
+    Each combination of the other keys has a line.
 
     Likelihoods of different measures have panels of their own: their values are not of one kind.
 
     Arguments:
-        table: What `pyro_vae.run.sweep.Sweep.table` returned.
+        table: What `pyro_vae.run.sweep.Sweep.table` returned, perhaps with a column `active_latents`.
         keys: The keys of the grid.
         estimator: The column that is drawn, in nats per datapoint.
         path: The picture.
@@ -27,11 +30,18 @@ def sweep_figure(table: pd.DataFrame, keys: Sequence[str], estimator: str, path:
         The picture's path.
     """
     measures = list(dict.fromkeys(table["measure"]))
-    figure = Figure(figsize=(6.4, 3.2 * len(measures) + 1), layout="constrained")
-    for axes, measure in zip(figure.subplots(len(measures), squeeze=False)[:, 0], measures, strict=True):
+    active = bool("active_latents" in table and table["active_latents"].notna().any())
+    figure = Figure(figsize=(6.4, 3.2 * len(measures) + 1 + 2.2 * active), layout="constrained")
+    heights = [3.2] * len(measures) + [2.2] * active
+    panels = figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, measure in zip(panels, measures, strict=False):
         _panel(axes, table[table["measure"] == measure], keys, estimator)
         axes.set_title(measure, fontsize="medium")
         axes.set_ylabel("bound (nats)" if estimator == "bound" else f"log p(x), {estimator} (nats)")
+    if active:
+        _panel(panels[-1], table, keys, "active_latents")
+        panels[-1].set_ylabel("active latent variables")
+        panels[-1].yaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel(keys[0], fontsize="medium")
     replace_file(path, lambda beside: figure.savefig(beside, format="png", dpi=150))
     return path

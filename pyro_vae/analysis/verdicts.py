@@ -31,6 +31,8 @@ def findings(summary: dict[str, Any]) -> list[Finding]:
     ranks = summary.get("calibration", {})
     if "hmc" in ranks:
         found.append(_ranks("HMC", "sampler", ranks["hmc"]))
+    if "at_data" in ranks:
+        found.append(_ranks("HMC, beginning at the data,", "sampler", ranks["at_data"]))
     if "guide" in summary:
         found += _guide(summary["guide"])
     if "gap" in summary.get("gaps", {}):
@@ -85,6 +87,12 @@ def _guide(g: dict[str, Any]) -> list[Finding]:
     verdict = "good" if share < 0.05 else "fair" if share < 0.3 else "poor"
     advice = "" if verdict == "good" else "Estimate log p(x) with --marginal ais, which needs no guide."
     found = [Finding("guide", verdict, text, advice)]
+    apart = g["known_apart"]
+    text = (
+        f"By all latent variables together, a classifier knows the guide's draws from HMC's in {apart:.0%} of cases, "
+        f"at {g['known_apart_of']} datapoints; 50 % is chance."
+    )
+    found.append(Finding("guide", "good" if apart < 0.6 else "fair" if apart < 0.75 else "poor", text))
     scale, shift = g["scale"]["median"], g["shift"]["median"]
     if scale is None or shift is None:
         text = "There are fewer draws than it takes to hold the guide's means and standard deviations against HMC's."
@@ -129,6 +137,22 @@ def _loo(loo: dict[str, Any]) -> Finding:
     )
 
 
+def _coverage(named: str, shares: dict[str, Any], relaxed: bool) -> Finding:
+    prior, posterior = shares["prior_predictive"], shares["posterior_predictive"]
+    if prior["mean"] is None or posterior["mean"] is None:
+        return Finding("fit", "fair", f"All cells{named} are missing: no interval can be held against them.")
+    text = (
+        f"Intervals of 90 % that the prior predicts hold {prior['mean']:.0%} of the data{named}, from "
+        f"{prior['q05']:.0%} to {prior['q95']:.0%} for nine tenths of the cells; those of the posterior, which has "
+        f"seen them, {posterior['mean']:.0%}."
+    )
+    if 0.85 < prior["mean"] < 0.95:
+        return Finding("fit", "good", text)
+    if relaxed:
+        return Finding("fit", "fair", f"{text} Grey data lie between predictions of 0 and 1.")
+    return Finding("fit", "fair", text, "Where intervals hold too few or too many of the data, try another likelihood.")
+
+
 def _fit(fit: dict[str, Any], run: dict[str, Any]) -> list[Finding]:
     off = [c for c in fit["checks"] if not 0.01 <= c["p"] <= 0.99]
     several = len({c["site"] for c in fit["checks"]}) > 1
@@ -146,6 +170,8 @@ def _fit(fit: dict[str, Any], run: dict[str, Any]) -> list[Finding]:
     elif off:
         advice = "Look at where data and predictions differ before you trust what the model generates."
     found = [Finding("fit", "good" if not off else "fair", text, advice)]
+    for site, shares in fit["coverage"].items():
+        found.append(_coverage(f" of '{site}'" if several else "", shares, run["measure"] == "relaxed"))
     for site, error in fit["calibration_error"].items():
         named = f" of '{site}'" if several else ""
         text = f"Predicted means{named} are off by {error:.3f}, in units of the data, on average over ten bins."

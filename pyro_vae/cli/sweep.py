@@ -85,7 +85,9 @@ def sweep(
             "sweep needs a grid: give --grid latent=2,5,10, for example, or a FILE.toml with a table [grid]"
         )
     Settings.of({**content, **given}, str(file) if file else "the command line")
+    from pyro_vae.analysis.activity import active_latents
     from pyro_vae.analysis.sweep_figure import sweep_figure
+    from pyro_vae.run.run import Run
     from pyro_vae.run.sweep import Sweep, points
 
     number = whole("seeds", of_file if seeds is None else seeds, most=1000)
@@ -94,7 +96,8 @@ def sweep(
         sweeping = Sweep(out, hired(**working), evaluation["arguments"])
         trained = sweeping.finish(chosen)
         if trained.folders:
-            table = sweeping.table(trained)
+            # The user has named what files there are, and `finish` has held them against the folders'.
+            table = sweeping.table(trained, lambda path: active_latents(Run.open(path, trust=True)))
             estimator = evaluation["estimator"]
             picture = sweep_figure(table, [*grid], estimator if estimator in table else "bound", out / "sweep.png")
     if trained.folders:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -148,12 +148,18 @@ class Sweep:
 
         return finish(grid, work, self.workers, screen)
 
-    def table(self, trained: Trained[Point]) -> pd.DataFrame:
+    def table(
+        self, trained: Trained[Point], beside: Callable[[Path], Mapping[str, Any]] = lambda path: {}
+    ) -> pd.DataFrame:
         """Writes a row of each run to `sweep.csv`: grid, seed, bound and log p(x), in nats per datapoint.
+
+        Arguments:
+            trained: The runs.
+            beside: Returns further columns of a run folder.
 
         Returns:
             The table: the keys of the grid as texts, `seed`, `samples`, `seconds`, `measure`, `bound`, `bound_se`, for
-            each estimator `NAME` and `NAME_se`, where they are known `bits_per_dim`, and `run`.
+            each estimator `NAME` and `NAME_se`, where they are known `bits_per_dim`, what is beside them, and `run`.
         """
         rows = []
         for point, path in trained.folders.items():
@@ -164,7 +170,7 @@ class Sweep:
             for name, value in result.items():
                 if isinstance(value, dict):
                     row |= {name: value["log_px"], f"{name}_se": value["se"]}
-            rows.append(row | {"bits_per_dim": result.get("bits_per_dim"), "run": path.name})
+            rows.append(row | {"bits_per_dim": result.get("bits_per_dim"), **beside(path), "run": path.name})
         table = pd.DataFrame(rows)
         write_table(table, self.out / "sweep.csv")
         return table

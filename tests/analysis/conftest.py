@@ -14,6 +14,7 @@ def analysed(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pyro_vae.analysis.analyze._SIMULATIONS", 20)
         patch.setattr("pyro_vae.analysis.analyze._TRANSITIONS", 20)
+        patch.setattr("pyro_vae.analysis.analyze._AT", 10)
         main(["analyze", str(out), "--limit", "12", "--chains", "2", "--draws", "30", "--warmup", "10"])
     return out
 
@@ -23,3 +24,4 @@ def few_simulations(monkeypatch):
     """Keeps the simulation-based calibration short."""
     monkeypatch.setattr("pyro_vae.analysis.analyze._SIMULATIONS", 20)
     monkeypatch.setattr("pyro_vae.analysis.analyze._TRANSITIONS", 20)
+    monkeypatch.setattr("pyro_vae.analysis.analyze._AT", 10)

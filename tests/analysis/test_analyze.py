@@ -87,7 +87,7 @@ def test_a_run_without_a_guide_is_analysed(cli, few_simulations):
     assert result.status == 0
     summary = json.loads(result.out)
     assert "guide" not in summary
-    assert set(summary["calibration"]) == {"hmc"}
+    assert set(summary["calibration"]) == {"hmc", "at_data"}
     assert "bound" not in summary["gaps"]
     assert math.isfinite(summary["gaps"]["local_bound"])
     assert "guide_posterior" not in az.from_zarr("mcem/analysis/draws.zarr").children
@@ -130,7 +130,7 @@ def test_a_foreign_model_is_analysed_site_by_site(cli, few_simulations):
     assert {row["site"] for row in summary["fit"]["checks"]} == {"x", "brightness"}
     assert set(summary["fit"]["calibration_error"]) == {"x", "brightness"}
     # The guide sees data only, and what is simulated is not of their shape: two sites. HMC is given both.
-    assert set(summary["calibration"]) == {"hmc"}
+    assert set(summary["calibration"]) == {"hmc", "at_data"}
     assert set(summary["left_out"]) == {"simulation-based calibration of the guide"}
     tree = az.from_netcdf("run/analysis/draws.nc")
     np.testing.assert_allclose(tree["posterior"]["total"], tree["posterior"]["z"].sum("z_dim_0"), atol=1e-5)
@@ -200,7 +200,7 @@ def test_a_guide_that_is_a_point_is_not_judged(analysed, tmp_path, few_simulatio
     summary = analyze(run, limit=6, chains=2, draws=30, warmup=10, progress=False).summary
     assert "_Point is a point at 'z'" in summary["left_out"]["the guide against the posterior"]
     assert "guide" not in summary
-    assert set(summary["calibration"]) == {"hmc"}
+    assert set(summary["calibration"]) == {"hmc", "at_data"}
     assert math.isfinite(summary["gaps"]["log_px"])
 
 
@@ -215,4 +215,4 @@ def test_a_part_that_fails_late_costs_no_more_than_itself(analysed, tmp_path, mo
     found = analyze(Run.open(tmp_path / "run"), limit=6, chains=2, draws=30, warmup=10, progress=False)
     assert found.summary["left_out"] == {"log p(x) and what separates the bound from it": "it declines"}
     assert "gaps" not in found.summary
-    assert set(found.pit) == {"hmc", "guide"}
+    assert set(found.pit) == {"hmc", "guide", "at_data"}

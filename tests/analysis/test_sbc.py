@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from pyro_vae.analysis.sbc import simulate
+from pyro_vae.analysis.sbc import simulate, simulate_at
 
 
 def _off(oracle, log_factor):
@@ -47,3 +47,21 @@ def test_hmc_is_given_all_that_was_simulated():
     # lie about a mean that is off by more than their width.
     assert set(pit) == {"hmc"}
     assert kstest(pit["hmc"][:, 0], "uniform").pvalue > 0.001
+
+
+def test_posterior_calibration_begins_at_the_data(oracle, monkeypatch):
+    # Data far from what the model makes, where its own simulations would not lead.
+    x = oracle.x + 3
+    pit = simulate_at(oracle.model, _off(oracle, 0.0), x, transitions=45)
+    assert pit.shape == (200, 2)
+    for latent in range(2):
+        assert kstest(pit[:, latent], "uniform").pvalue > 0.001
+    # Of the new data alone, latent variables would lie nearer to the prior than they do.
+    monkeypatch.setattr("pyro_vae.analysis.sbc._Both", lambda one, other: other)
+    forgetful = simulate_at(oracle.model, _off(oracle, 0.0), x, transitions=45)
+    assert min(kstest(forgetful[:, latent], "uniform").pvalue for latent in range(2)) < 0.001
+
+
+def test_posterior_calibration_is_given_all_that_was_simulated():
+    pit = simulate_at(_two_sites, _guide, torch.full((200,), 1.5), transitions=45)
+    assert kstest(pit[:, 0], "uniform").pvalue > 0.001

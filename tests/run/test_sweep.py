@@ -125,7 +125,10 @@ def test_the_command_line(cli, in_process, tmp_path):
     assert done.status == 0, done.err
     assert done.out.split() == ["out/sweep.csv", "out/sweep.png"]
     assert (tmp_path / "out" / "sweep.png").stat().st_size > 5000
-    assert len((tmp_path / "out" / "sweep.csv").read_text().splitlines()) == 9
+    with (tmp_path / "out" / "sweep.csv").open() as file:
+        rows = [*csv.DictReader(file)]
+    assert len(rows) == 8
+    assert all(0 <= int(row["active_latents"]) <= int(row["latent"]) for row in rows)
 
 
 @pytest.mark.parametrize(
