@@ -48,10 +48,15 @@ class RowGroups:
         return self.shape[0]
 
     def __getitem__(self, rows: Array | slice) -> Array:
-        """Takes rows, in the order of the file."""
+        """Takes rows, in the order of the file.
+
+        Raises:
+            InputError: If they cannot be read.
+        """
         wanted = np.zeros(len(self), dtype=bool)
         wanted[rows] = True
-        return mapped.scratch(self._taken(wanted), len(self.cells))
+        with refusing(f"{self.where} cannot be read as a table"):
+            return mapped.scratch(self._taken(wanted), len(self.cells))
 
     def _taken(self, wanted: Array) -> Iterator[Array]:
         for start, frame in frames(self.file, self.cells):
