@@ -9,6 +9,7 @@ along, and write nothing outside of its folder. The inputs are in `attacks/`; a 
 """
 
 import argparse
+import gc
 import os
 import platform
 import random
@@ -200,6 +201,8 @@ def main() -> None:
         bench = Bench(Path(home).resolve(), forked)
         for kind in RUNS:
             bench.run(kind, Path(home, "whole", kind))
+        gc.collect()
+        gc.freeze()  # what is shared with the forked processes is not looked at by theirs
         with get_context("fork").Pool(options.jobs, initializer=_set, initargs=(every, bench, options.wall)) as pool:
             for number, answer in pool.imap_unordered(_attacked, range(len(every))):
                 attack = every[number]

@@ -279,6 +279,8 @@ def analogies(run: Run, number: int = 10, path: Place = None) -> Figure:
     """
     image_shape(run)
     classes = run.dataset.classes
+    if not classes:
+        raise InputError(f"{run.path} has data without classes, of which there are no analogies: train with a label")
     with seeded(run.settings.seed, run.dataset.test.device):
         x = run.dataset.test.first(number)
         images = generate.analogies(run.model, run.guide, x, len(classes))

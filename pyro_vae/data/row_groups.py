@@ -48,17 +48,22 @@ class RowGroups:
         return self.shape[0]
 
     def __getitem__(self, rows: Array | slice) -> Array:
-        """Takes rows, in the order of the file."""
+        """Takes rows, in the order of the file.
+
+        Raises:
+            InputError: If they cannot be read.
+        """
         wanted = np.zeros(len(self), dtype=bool)
         wanted[rows] = True
         return mapped.scratch(self._taken(wanted), len(self.cells))
 
     def _taken(self, wanted: Array) -> Iterator[Array]:
-        for start, frame in frames(self.file, self.cells):
-            chosen = wanted[start : start + len(frame)]
-            if chosen.any():
-                where = f"{self.where}, from row {start + 1} on," if start else self.where
-                yield frame_source(frame, where, "", columns=self.cells, **self.options).train.values[chosen]
+        with refusing(f"{self.where} cannot be read as a table"):
+            for start, frame in frames(self.file, self.cells):
+                chosen = wanted[start : start + len(frame)]
+                if chosen.any():
+                    where = f"{self.where}, from row {start + 1} on," if start else self.where
+                    yield frame_source(frame, where, "", columns=self.cells, **self.options).train.values[chosen]
 
 
 def frames(file: Any, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:

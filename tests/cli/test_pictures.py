@@ -96,6 +96,15 @@ def test_analogies_are_drawn_where_the_model_takes_a_label(cli, conditional, run
     assert "takes no label" in result.err
 
 
+def test_analogies_of_data_without_classes_are_refused(cli):
+    np.save("x.npy", np.random.default_rng(0).integers(0, 256, (50, 3, 3), dtype=np.uint8))
+    tiny = ("--hidden", 3, "--samples", 100, "--batch", 10, "--compile", "off", "--no-figures")
+    assert cli("train", "--data", "x.npy", *tiny, "--out", "run").status == 0
+    result = cli("analogies", "run")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "has data without classes, of which there are no analogies: train with a label" in result.err
+
+
 def test_data_without_labels_train_no_conditional_model(cli, tmp_path):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((50, 4)))
     result = cli("train", "--data", tmp_path / "x.npy", "--model", "conditional", "--out", tmp_path / "run")

@@ -139,7 +139,7 @@ def test_what_is_wrong_in_a_large_parquet_is_named(monkeypatch):
     for options, message in (
         ({"label": "knd"}, "has no column knd: did you mean kind?"),
         ({"drop": "house,part"}, "has text in column kind, x in row 1"),
-        ({"columns": "a", "resize": "3x3"}, "--resize does not apply"),
+        ({"columns": "a", "resize": "3x3"}, "--resize does not apply to"),
         ({"columns": "a", "binarize": "static"}, "--binarize static does not apply to x.parquet"),
     ):
         with pytest.raises(InputError, match=message):
@@ -147,6 +147,11 @@ def test_what_is_wrong_in_a_large_parquet_is_named(monkeypatch):
     monkeypatch.setattr(row_groups, "_CELLS", 10)
     pd.DataFrame({"a": np.where(np.arange(400) == 123, np.inf, 1.0)}).to_parquet("y.parquet", row_group_size=33)
     with pytest.raises(InputError, match=r"y.parquet, from row \d+ on, has the value inf in row"):
+        load_data("y.parquet")
+    content = bytearray(Path("y.parquet").read_bytes())
+    content[30:200] = bytes(170)  # its first values; what it holds is said at its end
+    Path("y.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"y\.parquet cannot be read as a table: "):
         load_data("y.parquet")
 
     def full(*_):
