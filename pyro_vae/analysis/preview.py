@@ -4,9 +4,16 @@ r"""What another prior would make of a trained model, without training: the deco
 
 The draws are HMC's. A decoder that is trained with the new prior can move its latent variables to where that has its
 mass, and make more of it.
+
+Under a prior with heavier tails than the old one's the ratio has no bound, and draws of the old posterior may miss what
+counts. With draws of the new posterior as well, from which the ratio the other way is as good, the difference D of the
+two log p(x) solves (Bennett, 1976; Meng & Wong, 1996)
+
+.. math:: E_{p_{old}(z | x)} \, \sigma(r - D) = E_{p_{new}(z | x)} \, \sigma(D - r),
+    \quad r = \log p_{new}(z) - \log p_{old}(z)
 """
 
-__all__ = ["Preview", "Swapped", "from_ratios", "preview", "with_prior"]
+__all__ = ["Preview", "Swapped", "bridged", "from_ratios", "preview", "with_prior"]
 
 import copy
 import math
@@ -18,6 +25,7 @@ import torch
 from arviz_stats.base.array import array_stats
 from numpy.typing import NDArray
 from pyro import plate, poutine
+from scipy.special import expit
 from torch import Tensor, nn
 
 from pyro_vae.analysis.posterior import Arrays, draw_posterior, require_bijections
@@ -38,6 +46,9 @@ from pyro_vae.run.trust import located
 from pyro_vae.sites import Site, evaluation_mode, in_rows, isolated, latent_sites, site_log_prob
 from pyro_vae.split import Split
 from pyro_vae.traced import worth_compiling
+
+# Halvings of an interval of some hundred nats, which leave less of it than rounding does.
+_HALVINGS = 60
 
 # Datapoints for which a new prior is drawn from, to see whether it reaches where the old one does not.
 _PROBES = 1000
@@ -117,6 +128,30 @@ def from_ratios(log_ratios: NDArray[np.float64], magnitude: NDArray[np.float64] 
     return Preview(Estimates(values, torch.from_numpy(se)), pareto_khat(together.numpy(), magnitude), ess)
 
 
+def bridged(old: NDArray[np.float64], new: NDArray[np.float64]) -> Estimates:
+    """Estimates how much higher log p(x) is from draws of both posteriors.
+
+    Arguments:
+        old: Log ratios of the new prior to the old one in nats, at draws of the old posterior, with shape
+            `(chains, draws, datapoints)`.
+        new: The same at draws of the new posterior.
+    """
+    low = np.minimum(old.min((0, 1), where=np.isfinite(old), initial=0.0), new.min((0, 1))) - 50
+    high = np.maximum(old.max((0, 1)), new.max((0, 1))) + 50
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        above = expit(old - middle).mean((0, 1)) > expit(middle - new).mean((0, 1))
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    values = (low + high) / 2
+    variance = slope = np.zeros_like(values)
+    for shares in (expit(old - values), expit(values - new)):
+        with np.errstate(all="ignore"):  # shares may be all the same
+            ess = array_stats.ess(shares, method="mean", chain_axis=0, draw_axis=1)
+            variance = variance + np.where(shares.std((0, 1)) == 0, 0.0, shares.var((0, 1), ddof=1) / ess)
+        slope = slope + (shares * (1 - shares)).mean((0, 1))
+    return Estimates(torch.from_numpy(values), torch.from_numpy(np.sqrt(variance) / slope))
+
+
 @torch.no_grad()
 def preview(
     run: Run,
@@ -127,6 +162,7 @@ def preview(
     chains: int = 4,
     draws: int = 500,
     warmup: int = 200,
+    bridge: bool = False,
     marginal: Sequence[str] = (),
     set: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
@@ -143,6 +179,7 @@ def preview(
         chains: The number of Markov chains of each datapoint.
         draws: The number of draws of each chain.
         warmup: The number of transitions before them.
+        bridge: Whether to draw from the posteriors under the new priors as well, for those with heavier tails.
         marginal: Estimators of log p(x) to hold the predictions against, with the decoder fixed, by name or path.
         set: Arguments of the priors and of the estimators, by their names.
         seed: The seed of all draws.
@@ -153,8 +190,8 @@ def preview(
         `run`, `prior`, `data`, `binarize`, `cells`, `measure`, `split`, `datapoints` and `priors`, of which each has
         `prior`; `learns`, whether it has parameters, which are as they begin; `difference`, by how much log p(x) is
         higher in nats per datapoint, `difference_se`, which holds the choice of datapoints as well, and `draws_se`,
-        which does not; `khat_over_0_7`, the share of datapoints; `ess`, the least effective number of draws of 95 % of
-        them; and under the name of each estimator the same differences.
+        which does not; of the old posterior's draws `khat_over_0_7`, the share of datapoints, and `ess`, the least
+        effective number of 95 % of them; and under the name of each estimator the same differences.
 
     Raises:
         InputError: If there is no such split, prior or estimator, HMC cannot move the latent variables, or a prior
@@ -185,6 +222,15 @@ def preview(
         old = np.sum([*drawn.prior.values()], axis=0)
         with stages.stage("weighing the draws"):
             ratios = {name: _log_prior(other, x, drawn.latents) - old for name, (other, _) in swapped.items()}
+        both = {}
+        for name, (other, _) in swapped.items() if bridge else ():
+            again = stages.stage(f"drawing from the posterior under {name}")
+            with seeded(seed, device), again as advance:
+                theirs = draw_posterior(
+                    other, guide, x, chains=chains, draws=draws, warmup=warmup, compile=compiled, advance=advance
+                )
+            new = np.sum([*theirs.prior.values()], axis=0)
+            both[name] = bridged(ratios[name], new - _log_prior(model, x, theirs.latents))
     scored = {}
     if chosen:
         with stages.stage(f"estimating log p(x) by {', '.join(chosen)}, with the decoder fixed"):
@@ -194,7 +240,7 @@ def preview(
     for name, (_, prior) in swapped.items():
         estimates, khat, ess = from_ratios(ratios[name], np.abs(old).mean((0, 1)))
         row: dict[str, Any] = {"prior": name, "learns": any(True for _ in prior.parameters())}
-        row |= _means(estimates, Estimates(*torch.zeros(2, len(x), dtype=torch.float64)))
+        row |= _means(both.get(name, estimates), Estimates(*torch.zeros(2, len(x), dtype=torch.float64)))
         row |= {"khat_over_0_7": float((khat > 0.7).mean()), "ess": float(np.quantile(ess, 0.05))}
         row |= {each: _means(scored[name][each].estimates, scored[""][each].estimates) for each in chosen}
         rows.append(nan_to_none(row))

@@ -52,6 +52,7 @@ def _previewing(
     click.option("--chains", default="4", show_default=True, help="Markov chains of each datapoint"),
     click.option("--draws", default="500", show_default=True, help="draws of each chain"),
     click.option("--warmup", default="200", show_default=True, help="transitions before them"),
+    click.option("--bridge", is_flag=True, help="draw under the new priors as well, for those with heavier tails"),
     click.option(
         "--marginal",
         multiple=True,

@@ -130,7 +130,7 @@ def print_preview(result: dict[str, Any]) -> None:
     table.caption = (
         f"log p(x) above that of {result['prior']}, {result['run']}, nats per datapoint, the decoder fixed; with "
         "standard errors that hold the choice of datapoints, and those of the draws alone; where k-hat is above 0.7 "
-        "they are not to be trusted, and differences tend to be too low: ask --marginal ais"
+        "they are not to be trusted, and differences tend to be too low, but with --bridge"
     )
     table.add_column("prior", overflow="fold")
     for name in ("difference", "of draws", *(head for each in checked for head in (f"by {each}", "of draws"))):

@@ -11,7 +11,7 @@ import torch
 
 import pyro_vae
 from pyro_vae import Run
-from pyro_vae.analysis.preview import from_ratios, preview, with_prior
+from pyro_vae.analysis.preview import bridged, from_ratios, preview, with_prior
 from pyro_vae.errors import InputError
 from pyro_vae.models.base import Model
 from pyro_vae.run import parts
@@ -128,6 +128,30 @@ def test_it_is_what_ais_finds_with_the_decoder_fixed(name):
     assert abs(row["difference"] - row["ais"]["difference"]) < 4 * error + 0.002
     assert error < 0.06
     assert row["learns"] == (name != "laplace")
+
+
+def test_draws_under_both_priors_know_heavy_tails():
+    # From N(0, 0.3^2) to N(0, 1.5^2): p_new / p_old grows as exp(5.3 z^2), and its mean has no variance.
+    Path("run/parts").mkdir(parents=True)
+    Path("run/parts/prior.py").write_text(OTHER)
+    kept = parts.find("prior", "run/parts/prior.py:Moved")(2, 0.0, 0.3)
+    run = _run(prior="other.py:Moved", module=kept)
+    row, _ = _differences(run, "other.py:Moved", {"scale": 1.5}, bridge=True)
+    x = run.dataset.test.first()
+    exact = (run.model.log_px(x, 0.0, 1.5) - run.model.log_px(x, 0.0, 0.3)).mean().item()
+    assert row["khat_over_0_7"] > 0.5
+    assert abs(row["difference"] - exact) < 4 * row["draws_se"] + 1e-4
+    assert row["draws_se"] < 0.3
+
+
+def test_a_bridge_between_gaussians_has_its_exact_answer():
+    # Of p = N(0, 1) and exp(c) N(m, 1): r = c + m z - m^2 / 2, at draws of each. Their log masses differ by c.
+    rng, c, m = np.random.default_rng(0), 1.7, 1.5
+    old, new = rng.normal(size=(4, 500, 40)), m + rng.normal(size=(4, 500, 40))
+    found = bridged(*(c + m * z - m**2 / 2 for z in (old, new)))
+    apart = (found.values - c) / found.se
+    assert abs(apart.mean().item()) < 4 / math.sqrt(40)
+    assert apart.std().item() == pytest.approx(1, abs=4 / math.sqrt(80))
 
 
 def test_a_prior_far_away_is_not_to_be_trusted():
