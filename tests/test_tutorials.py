@@ -77,9 +77,11 @@ def test_the_second_compares_models_of_ones_own(own_model):
     assert "runs/disrupted" in _shown(own_model, "pyro_vae.compare([gamma", "text/html")
 
 
-def test_the_third_shows_diagnostics_and_predictions(posterior):
+def test_the_third_shows_diagnostics_predictions_and_a_comparison(posterior):
     assert "rhat" in _shown(posterior, 'judged[["rhat"', "text/html")
     assert "khat" in _shown(posterior, 'judged[["khat"', "text/html")
     assert "z[4]" in _shown(posterior, 'az.summary(one, kind="stats"', "text/html")
     _require_picture(posterior, "_ = az.plot_pair")
     _require_picture(posterior, "plt.show")
+    compared = _shown(posterior, "pyro_vae.compare", "text/html")
+    assert all(words in compared for words in ("runs/posterior", "runs/full_rank", "bound difference"))
