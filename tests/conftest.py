@@ -1,6 +1,7 @@
 """The linear-Gaussian oracle, tiny data, and the command line run in-process."""
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -19,6 +20,10 @@ from pyro_vae import to_arviz
 from pyro_vae.cli import main
 from pyro_vae.run import parts
 from pyro_vae.split import Split
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # The background jobs of a shell ignore Ctrl-C, and so would all processes that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class LinearModel(PyroModule):

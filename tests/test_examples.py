@@ -35,5 +35,6 @@ ARGUMENTS = {
 def test_example_runs(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [path.name, *ARGUMENTS[path.name]])
+    monkeypatch.syspath_prepend(str(EXAMPLES))  # as where a script lies
     runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out
