@@ -39,7 +39,7 @@ from pyro_vae.sites import (
 )
 from pyro_vae.steps import at_step
 from pyro_vae.summed_out import check_summed
-from pyro_vae.words import AUTO, IN_PLATE, explained, has_pyro_samples, listed, name_of, running
+from pyro_vae.words import AUTO, IN_PLATE, explained, has_pyro_samples, listed, name_of, require_modules, running
 
 Sites = Mapping[str, Site]
 
@@ -56,9 +56,10 @@ def check_pair(model: nn.Module, guide: nn.Module | None, x: Tensor) -> Sites:
         The guide's latent sites by name; none without a guide.
 
     Raises:
-        InputError: If the pair cannot be run on x, or its sites or parameters are not what the engine needs. The
-            message names the class and its file, the site and the mend.
+        InputError: If one is no module, the pair cannot be run on x, or its sites or parameters are not what the engine
+            needs. The message names the class and its file, the site and the mend.
     """
+    require_modules(model, guide)
     with looking(model, guide, x):
         sites = check_sites(model, guide, x)
         check_generation(model, x)

@@ -43,6 +43,7 @@ from pyro_vae.sites import (
 from pyro_vae.split import Split
 from pyro_vae.traced import Traced
 from pyro_vae.watched import in_parts
+from pyro_vae.words import require_modules
 
 # Datapoints that share what is costly: the steps that fit a Gaussian to each of them, or a draw of the weights.
 _TOGETHER = 1_000
@@ -271,7 +272,7 @@ def bound(
         The mean and its standard error, which one particle alone leaves unknown (`nan`).
 
     Raises:
-        InputError: If the guide is a point, which has no density.
+        InputError: If one of them is no module, or the guide is a point, which has no density.
 
     Example:
         >>> import pyro_vae
@@ -282,6 +283,7 @@ def bound(
         >>> pyro_vae.bound(model, guide, data.test.head(20)).mean < 0  # of grey pixels
         True
     """
+    require_modules(model, guide)
     with seeded(ranks.own_seed(seed), split.device):
         values, se, shared = bounds(model, guide, split, particles, compile)
     return Estimates(ranks.all_rows(values), ranks.all_rows(se), shared).mean()

@@ -1,6 +1,6 @@
 """What is said of a user's part that cannot be run: its name with its file, what went wrong, and the usual mends."""
 
-__all__ = ["AUTO", "IN_PLATE", "explained", "has_pyro_samples", "listed", "name_of", "running"]
+__all__ = ["AUTO", "IN_PLATE", "explained", "has_pyro_samples", "listed", "name_of", "require_modules", "running"]
 
 import re
 import sys
@@ -31,6 +31,21 @@ _MENDS = {
 }
 AUTO = "an autoguide has parameters for each row: write one that computes them from x"
 _SHAPE = re.compile(r"Shape mismatch inside plate\('[^']*'\) at site (\S+) dim")
+
+
+def require_modules(model: object, guide: object) -> None:
+    """Refuses what is no module: functions and methods hold no parameters that could be found.
+
+    Raises:
+        InputError: If one of the two is neither a module nor None.
+    """
+    for kind, part in (("model", model), ("guide", guide)):
+        if part is not None and not isinstance(part, nn.Module):
+            name = getattr(part, "__qualname__", type(part).__name__)
+            raise InputError(
+                f"{kind} {name} is no torch.nn.Module: give one, or train by pyro_vae.train(model=..., guide=...), "
+                "which takes functions and methods, and go on with the run's model and guide"
+            )
 
 
 @contextmanager

@@ -11,7 +11,10 @@ from torch import nn
 from pyro_vae.checks import check_pair
 from pyro_vae.errors import InputError
 from pyro_vae.guides.gaussian import GaussianGuide
+from pyro_vae.inference.aevb import AEVB
+from pyro_vae.marginal import bound
 from pyro_vae.models.bernoulli import BernoulliModel
+from pyro_vae.split import Split
 
 PLATE = "must be sampled inside pyro.plate('data', n, dim=-1)"
 
@@ -201,3 +204,14 @@ def test_check_pair_uses_up_no_draws(pixels):
     after = torch.rand(())
     torch.manual_seed(0)
     assert torch.equal(after, torch.rand(()))
+
+
+def test_functions_are_no_modules():
+    """Their parameters could not be found; `pyro_vae.train` takes them."""
+    data = Split(torch.rand(20, 4))
+    model, guide = BernoulliModel(4, 2, hidden=3), GaussianGuide(4, 2, hidden=3)
+    for call in (lambda: AEVB(model.forward, guide, data), lambda: bound(model.forward, guide, data)):
+        with pytest.raises(InputError, match=r"^model Model\.forward is no torch\.nn\.Module: give one, or train by"):
+            call()
+    with pytest.raises(InputError, match=r"^guide Guide\.forward is no torch\.nn\.Module"):
+        AEVB(model, guide.forward, data)
