@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pyro_vae.cli.options import computing, grouped, merged, options, settings_options
+from pyro_vae.cli.options import computing, grouped, merged, of_parts, options, settings_options
 from pyro_vae.errors import InputError, RunError
 from pyro_vae.run.settings import OF_DATA, PARTS, Settings, whole
 
@@ -47,13 +47,7 @@ def _shape(_: Any, __: Any, text: str | None) -> tuple[int, ...] | None:
     "given",
     _given,
     *settings_options(*_SETTINGS),
-    click.option(
-        "--set",
-        "assignments",
-        multiple=True,
-        metavar="PART.KEY=VALUE",
-        help="an argument of the model, prior, guide or inference; may be repeated",
-    ),
+    of_parts,
 )
 @options(
     click.option("--skip", multiple=True, metavar="CHECK", help="a check to leave out; may be repeated"),

@@ -6,6 +6,7 @@ __all__ = [
     "hired",
     "merged",
     "number",
+    "of_parts",
     "on_other",
     "opened",
     "opening",
@@ -85,6 +86,16 @@ def settings_options(*names: str) -> list[Decorator]:
         alone: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if entry.default is False else {}
         found.append(click.option(flag, name, metavar=metavar, help=entry.metadata["help"] + default, **alone))
     return found
+
+
+# Beside settings; `merged` reads what it is given.
+of_parts = click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="PART.KEY=VALUE",
+    help="an argument of the model, prior, guide or inference; may be repeated",
+)
 
 
 opening = grouped(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pyro_vae.cli.options import hired, number, working
+from pyro_vae.cli.options import hired, number, options, working
 from pyro_vae.errors import InputError
 from pyro_vae.paper import protocol
 from pyro_vae.run.settings import whole
@@ -29,20 +29,9 @@ def _words(_: click.Context, __: click.Parameter, text: str) -> list[str]:
     return list(dict.fromkeys(text.replace(",", " ").split()))
 
 
-def _with(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Gives a command options, which its help shows in this order."""
-
-    def give(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return give
-
-
 def _grid_options(samples: str) -> Callable[[Command], Command]:
     """Gives a command the options that `_grid` reads, with a default budget."""
-    return _with(
+    return options(
         click.option(
             "--samples",
             default=samples,
@@ -71,7 +60,7 @@ def _grid(out: Path, samples: int, data_dir: str | None, working: dict[str, Any]
 
 def _comparison_options(algorithms: Iterable[str]) -> Callable[[Command], Command]:
     """Gives a command that compares algorithms its options."""
-    return _with(
+    return options(
         click.option(
             "--algorithms",
             metavar="NAME|FILE.py[:CLASS],...",

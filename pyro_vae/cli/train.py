@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pyro_vae.cli.options import computing, grouped, merged, settings_options
+from pyro_vae.cli.options import computing, grouped, merged, of_parts, settings_options
 from pyro_vae.run.settings import LOGS, PARTS, Settings, read_toml, require_named
 
 
@@ -30,13 +30,7 @@ settings_of_a_run = grouped(
     "given",
     _given,
     *settings_options(*(entry.name for entry in fields(Settings) if entry.name != "set")),
-    click.option(
-        "--set",
-        "assignments",
-        multiple=True,
-        metavar="PART.KEY=VALUE",
-        help="an argument of the model, prior, guide or inference; may be repeated",
-    ),
+    of_parts,
     click.option(
         "--config",
         type=click.Path(path_type=Path),
