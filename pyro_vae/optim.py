@@ -21,6 +21,7 @@ from pyro.optim.clipped_adam import ClippedAdam
 from pyro.optim.dct_adam import DCTAdam
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
+from torch.nn.functional import hardshrink
 from torch.overrides import TorchFunctionMode
 
 from pyro_vae.errors import InputError
@@ -31,6 +32,13 @@ WARMUP = 101
 
 # LBFGS evaluates the objective several times a step, SparseAdam wants sparse gradients.
 _UNFIT = (torch.optim.Optimizer, torch.optim.LBFGS, torch.optim.SparseAdam)
+
+
+# Where no likelihood pulls, as at a pixel that is always black, the prior shrinks weights, and optimisers shrink their
+# averages, to subnormal numbers, which processors multiply a hundred times as slowly. Shrinking ends here, far below
+# what moves a weight.
+_SMALLEST_PULL = 2.0**-50
+_SMALLEST_STATE = _SMALLEST_PULL**2
 
 
 class WarmupAdagrad(torch.optim.Optimizer):
@@ -105,7 +113,8 @@ class Optimizer(nn.Module):
         state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for n, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
             decays = parameter.ndim > 1 and self.weight_decay
-            parameter.grad = gradient.add(parameter, alpha=self.weight_decay) if decays else gradient
+            pull = hardshrink(self.weight_decay * parameter, _SMALLEST_PULL) if decays else None
+            parameter.grad = gradient if pull is None else gradient + pull
             state[parameter] = {key: self._buffers.get(f"{n}_{key}", value) for key, value in self._state(n).items()}
         group, own_state, own_group = self.group, self.optimizer.state, dict(self.group)
         self.optimizer.state = state
@@ -125,7 +134,10 @@ class Optimizer(nn.Module):
                 inspect.unwrap(type(self.optimizer).step)(self.optimizer)  # without the profiler's hooks
             for n, parameter in enumerate(parameters):
                 for key, value in state[parameter].items():
-                    if (kept := self._buffers.get(f"{n}_{key}")) is not None and value is not kept:
+                    kept = self._buffers.get(f"{n}_{key}")
+                    if kept is not None and tracing and kept.shape and kept.is_floating_point():
+                        kept.copy_(hardshrink(value, _SMALLEST_STATE))
+                    elif kept is not None and value is not kept:
                         kept.copy_(value)
         finally:
             for parameter in parameters:

@@ -8,6 +8,8 @@ from torch import nn
 
 from pyro_vae.errors import InputError
 from pyro_vae.optim import create_optimizer
+from pyro_vae.traced import as_recorded
+from pyro_vae.update import Update
 
 
 def _step(optimizer, parameter, value):
@@ -95,3 +97,40 @@ def test_unknown_names_are_answered_with_the_known():
         create_optimizer("adma", [nn.Parameter(torch.ones(1))], 0.1)
     with pytest.raises(InputError, match="unknown"):
         create_optimizer("LBFGS", [nn.Parameter(torch.ones(1))], 0.1)  # evaluates the objective several times a step
+
+
+@pytest.mark.parametrize("weight_prior", [1.0, float("inf")])
+@pytest.mark.parametrize("name", ["adagrad", "adam", "ClippedAdam", "RMSprop"])
+def test_what_nothing_pulls_at_does_not_become_subnormal(name, weight_prior):
+    # One input is always 0, as a pixel of a border is: its weights see the prior alone, or nothing after a first step.
+    # 0.9^n is below 2^-126, float32's smallest normal number, from n = 829 on, so that Adam's means would be
+    # subnormal after 1,500 steps; the paper's Adagrad shrinks a weight by a share of itself each step.
+    torch.manual_seed(0)
+    net = nn.Linear(2, 8)
+    open_at = torch.ones(())
+
+    def loss(x):
+        return (net(x * torch.stack([torch.ones(()), open_at])) - 1).square().sum(), x.sum().detach()
+
+    settings = {"optimizer": name, "step_size": 0.1, "share": 0.1, "weight_prior": weight_prior, "warmup": 5}
+    update = Update(loss, (net,), (net,), **settings, compile=True)
+    with as_recorded():
+        if name != "adagrad":  # it never forgets a gradient
+            update(torch.ones(1, 2))
+        open_at.zero_()
+        for _ in range(1500):
+            update(torch.ones(1, 2))
+    assert update.settled
+    kept = [net.weight, *(v for state in update.optimizer.optimizer.state.values() for v in state.values() if v.ndim)]
+    for tensor in kept:
+        assert not ((tensor != 0) & (tensor.abs() < torch.finfo(torch.float32).tiny)).any()
+    if name == "adagrad" and weight_prior == 1.0:  # the pull 0.1 w of what is left is at the threshold
+        assert net.weight[:, 1].abs().max() < 1e-14
+
+
+def test_the_pull_of_the_prior_is_exact_down_to_2_to_the_minus_50():
+    # SGD's step is -(0.5 w): of w = 1 and of w = 2^-48, whose pull is 2^-49, but not of 2^-50, whose pull is 2^-51.
+    start = torch.tensor([[1.0, 2.0**-48, 2.0**-50]])
+    parameter = start.clone()
+    create_optimizer("SGD", [parameter], 1.0, weight_decay=0.5)([parameter], [torch.zeros_like(parameter)])
+    assert torch.equal(parameter, start * torch.tensor([0.5, 0.5, 1.0]))
