@@ -54,6 +54,7 @@ coverage: install ## run the tests and tell which lines they reach
 bench: install ## measure what a step costs, beside Pyro, torch and NumPyro, into docs/results/benchmark
 	VIRTUAL_ENV=.venv $(UV) pip install --quiet --group benchmark
 	$(BIN)/python examples/benchmark.py 15 docs/results/benchmark
+	$(BIN)/python examples/benchmark_scaling.py 15 docs/results/benchmark
 
 .PHONY: gpu
 gpu: ## test and measure on a GPU with what is installed, PYTHON=PATH or .venv's, into docs/results/gpu.md

@@ -39,7 +39,6 @@ from pyro_vae.models.gaussian import GaussianModel
 from pyro_vae.networks import hidden_layer, linear
 from pyro_vae.run.prepared import Prepared, prepare
 from pyro_vae.run.settings import Settings
-from pyro_vae.split import Split
 
 BATCH, STEP_SIZE = 100, 0.01
 STEPS = 40  # in a contestant's turn
@@ -66,12 +65,11 @@ class Case:
         return (GaussianModel if self.gaussian else BernoulliModel)(*sizes), GaussianGuide(*sizes)
 
 
-def ours(
-    case: Case, algorithm: type = AEVB, compile: bool = True, data: Split | None = None, **settings: str
-) -> Contestant:
+def ours(case: Case, algorithm: type = AEVB, compile: bool = True, **settings: str) -> Contestant:
     settings |= {"kl": "analytic"} if algorithm is AEVB else {}
-    split = case.data.train if data is None else data
-    learner = algorithm(*case.pair(), split, batch=case.batch, step_size=STEP_SIZE, compile=compile, **settings)
+    learner = algorithm(
+        *case.pair(), case.data.train, batch=case.batch, step_size=STEP_SIZE, compile=compile, **settings
+    )
 
     def run() -> None:
         for _ in range(STEPS):
@@ -339,17 +337,6 @@ def side_by_side(case: Case) -> dict[str, Contestant]:
     return {name: contestant for name, contestant in contestants.items() if contestant}
 
 
-def scaling() -> dict[str, dict[str, Contestant]]:
-    name, latent, hidden = CASES[0]
-    whole = Case(name, latent, hidden)
-    sizes = sorted({1000, 10_000, len(whole.data.train)})
-    return {
-        "batch": {str(size): ours(Case(name, latent, hidden, size)) for size in (25, 50, 100, 200, 400, 800)},
-        "latent variables": {str(size): ours(Case(name, size, hidden)) for size in (2, 5, 10, 20, 50, 200)},
-        "training points": {f"{size:,}": ours(whole, data=whole.data.train.head(size)) for size in sizes},
-    }
-
-
 def peak_memory() -> str:
     """Trains from the command line and returns the peak of its resident memory, in MiB, as Linux tells it."""
     code = (  # `getrusage` would tell this process's own peak, which a child inherits
@@ -416,9 +403,6 @@ def main(rounds: int = 15, folder: str = "benchmark") -> None:
     for title, contestants in other_pairs() if rounds > 1 else ():
         tables[title] = times = race(contestants, rounds)
         print(f"## {title[0].upper()}{title[1:]}, {CASES[0][0]}\n", *table(times, OURS), "", sep="\n", flush=True)
-    for title, contestants in (scaling() if rounds > 1 else {}).items():
-        tables[title] = times = race(contestants, rounds)
-        print(f"## AEVB on {CASES[0][0]}, over {title}\n", *table(times, next(iter(times))), "", sep="\n", flush=True)
     if rounds > 1:
         print(f"Peak resident memory of a compiled training process: {peak_memory()} MiB\n", flush=True)
         subprocess.run([sys.executable, Path(__file__).with_name("benchmark_hmc.py"), "1000", str(rounds)], check=True)

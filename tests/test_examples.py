@@ -14,6 +14,7 @@ ARGUMENTS = {
     "benchmark_hmc.py": ["20", "1"],
     "benchmark_mapped.py": ["0.05", "2000"],
     "benchmark_ranks.py": ["1", "100"],
+    "benchmark_scaling.py": ["1"],
     "clusters.py": ["300", "1", "digits"],
     "colour_images.py": ["300"],
     "compare_baselines.py": ["300"],
