@@ -25,13 +25,21 @@ from pyro_vae.errors import InputError
 from pyro_vae.generate import simulate_data
 from pyro_vae.hmc import HMC, with_gradient
 from pyro_vae.log_joint import LogJoint
-from pyro_vae.sites import evaluation_mode, isolated, sample_sites
+from pyro_vae.sites import evaluation_mode, is_factor, isolated, sample_sites
 
 # Draws that a rank is among; one chain each for HMC, so that they are independent.
 _DRAWS = 19
 
 # Fewer of them where each takes two sets of data.
 _FEW_DRAWS = 9
+
+
+def _require_no_factor(model: Callable[..., Any], x: Tensor) -> None:
+    for name, site in sample_sites(poutine.trace(model).get_trace(x)).items():
+        if is_factor(site):
+            raise InputError(
+                f"site '{name}' is a pyro.factor, which weighs latent variables that are simulated without it"
+            )
 
 
 @torch.no_grad()
@@ -62,11 +70,15 @@ def simulate(
     Returns:
         PIT values in (0, 1) under `hmc` and, where it can be judged, `guide`, with shape `(datapoints, latents)`.
 
+    Raises:
+        InputError: If the model has a `pyro.factor`.
+
     References:
         Talts et al., Validating Bayesian Inference Algorithms with Simulation-Based Calibration (2018),
         https://arxiv.org/abs/1804.06788
     """
     with seeded(seed, x.device), evaluation_mode(model, guide), isolated():
+        _require_no_factor(model, x)
         sites = sample_sites(simulate_data(model, x))
         data = {name: site["value"] for name, site in sites.items() if "was_observed" in site["infer"]}
         values = list(data.values())
@@ -128,7 +140,8 @@ def simulate_at(
         values = {name: value.squeeze(0) for name, value in at.in_plates(at.latents(truth)).items()}
         sites = sample_sites(simulate_data(model, x, values))
         data = {name: site["value"] for name, site in sites.items() if "was_observed" in site["infer"]}
-        both = _Both(at, LogJoint(poutine.condition(model, data), x))
+        once = poutine.block(poutine.condition(model, data), hide_fn=is_factor)  # a factor counts with the data
+        both = _Both(at, LogJoint(once, x))
         kernel, loc, scale = whitened(both, guide, _FEW_DRAWS)  # type: ignore[arg-type]
         _walk(kernel, transitions, advance, 0.5)
         return _pit(truth.squeeze(0), loc + scale * kernel.position)

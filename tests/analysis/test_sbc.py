@@ -7,6 +7,7 @@ import torch
 from scipy.stats import kstest
 
 from pyro_vae.analysis.sbc import simulate, simulate_at
+from pyro_vae.errors import InputError
 
 
 def _off(oracle, log_factor):
@@ -64,4 +65,24 @@ def test_posterior_calibration_begins_at_the_data(oracle, monkeypatch):
 
 def test_posterior_calibration_is_given_all_that_was_simulated():
     pit = simulate_at(_two_sites, _guide, torch.full((200,), 1.5), transitions=45)
+    assert kstest(pit[:, 0], "uniform").pvalue > 0.001
+
+
+def _weighed(x):
+    """z ~ N(0, 1) weighed by exp(-2 z^2), which makes N(0, 1 / 5) of it, and x ~ N(z, 1)."""
+    with pyro.plate("data", len(x), dim=-1):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.factor("weight", -2 * z**2)
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+def test_factors_are_no_part_of_what_is_simulated():
+    with pytest.raises(InputError, match="site 'weight' is a pyro"):
+        simulate(_weighed, None, torch.zeros(20), transitions=6)
+
+
+def test_posterior_calibration_counts_factors_once():
+    # Given x and x', z is N((x + x') / 7, 1 / 7); counted twice the factor would make N((x + x') / 11, 1 / 11) of it,
+    # 2 / 7 against 2 / 11 at x = x' = 1 and so 0.36 standard deviations off for x = 1, 1.4 for x = 4.
+    pit = simulate_at(_weighed, None, torch.full((200,), 4.0), transitions=45)
     assert kstest(pit[:, 0], "uniform").pvalue > 0.001

@@ -96,6 +96,17 @@ def test_an_evaluation_that_is_none_is_made_anew(tmp_path, workers, found):
     assert np.isfinite(table["importance"].item())
 
 
+def test_a_run_folder_that_is_a_link_is_refused(tmp_path, workers):
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    grid = points(TINY, {"prior": ["normal"]}, 1)
+    (out := tmp_path / "out").mkdir()
+    (out / grid[0].name).symlink_to(elsewhere)
+    with pytest.raises(InputError, match="is a link"):
+        Sweep(out, workers, EVALUATION).finish(grid)
+    assert not workers.commands
+    assert not [*elsewhere.iterdir()]
+
+
 def test_a_users_file_goes_on_as_long_as_it_is_the_same(tmp_path, workers):
     part = tmp_path / "mine.py"
     text = "from pyro_vae.models.bernoulli import BernoulliModel\n\n\nclass Mine(BernoulliModel):\n    '''A {}.'''\n"

@@ -128,16 +128,19 @@ def _calibrated(subject: Subject) -> str:
     if 6 * weights * _SIMULATED * _CHAINS * _TRANSITIONS * _STEPS > _MOST:
         raise Skipped(f"{weights:,} weights take too long for a short check: pyro-vae analyze RUN does it")
     with programs.stirred([model]):
-        found = simulate(model, None, subject.x(_SIMULATED), transitions=_TRANSITIONS)["hmc"]
-    distances = [_from_uniform(column) for column in found.T]
-    limit = math.sqrt(math.log(2 * len(distances) / _BOUND) / (2 * len(found)))
+        try:
+            pit = simulate(model, None, subject.x(_SIMULATED), transitions=_TRANSITIONS)["hmc"]
+        except InputError as error:
+            raise Skipped(str(error)) from error
+    distances = [_from_uniform(column) for column in pit.T]
+    limit = math.sqrt(math.log(2 * len(distances) / _BOUND) / (2 * len(pit)))
     if not max(distances) <= limit:
         raise Fault(
             f"ranks of latent variables among HMC's draws are not uniform: they are {max(distances):.2f} from it, and "
             f"{limit:.2f} is allowed",
             "what the model draws and what it scores are not one model: look at sites, plates and masks",
         )
-    return f"{len(found)} simulated datapoints: ranks are {max(distances):.2f} from uniform, {limit:.2f} is allowed"
+    return f"{len(pit)} simulated datapoints: ranks are {max(distances):.2f} from uniform, {limit:.2f} is allowed"
 
 
 def _from_uniform(values: "np.typing.NDArray[np.float64]") -> float:
