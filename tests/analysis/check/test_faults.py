@@ -492,3 +492,12 @@ def test_a_point_is_judged_as_far_as_it_has_a_density():
     assert not report.failed, report.verdicts
     skipped = {each.check: each.finding for each in report.verdicts if each.verdict == "skipped"}
     assert "a point has no density" in skipped["integrates to 1"]
+
+
+def test_a_factor_is_no_fault_of_calibration():
+    weighed = {
+        "loc = self.decoder(z)": "pyro.factor('weight', -2 * z.square().sum(-1))\n            loc = self.decoder(z)"
+    }
+    report = check(written("program", "", weighed), only=["calibration"], shape=(12,))
+    assert report.verdicts[-1].verdict == "skipped"
+    assert "site 'weight' is a pyro.factor" in report.verdicts[-1].finding
