@@ -29,7 +29,7 @@ from pyro_vae.bayesian import has_random_weights
 from pyro_vae.device import seeded
 from pyro_vae.errors import InputError, told
 from pyro_vae.measure import measure
-from pyro_vae.run.folder import ANALYSIS, replace_file
+from pyro_vae.run.folder import ANALYSIS, inside, replace_file
 from pyro_vae.run.progress import Stages
 from pyro_vae.run.run import Run
 from pyro_vae.run.score import estimators, nan_to_none
@@ -105,10 +105,12 @@ def analyze(
         progress: Whether to report progress on standard error.
 
     Raises:
-        InputError: If a number is too small, there is no such split or estimator, or the pair cannot be analysed.
+        InputError: If a number is too small, there is no such split or estimator, the pair cannot be analysed, or the
+            folder `analysis` is a link.
     """
     if split not in ("train", "test") or chains < 2:
         raise InputError(f"split {split}, chains {chains} is not possible: give train or test, and at least 2 chains")
+    out = inside(run.path, ANALYSIS)
     random_weights = has_random_weights(run.model)
     if random_weights and ranks.count() > 1:
         raise InputError("datapoints share the draws of random weights: analyse them without torchrun")
@@ -191,7 +193,7 @@ def analyze(
     if ranks.rank() == 0:
         with stages.stage("writing"):
             analysis.summary["run"]["seconds"] = round(monotonic() - began, 1)
-            _write(analysis, run.path / ANALYSIS, zarr)
+            _write(analysis, out, zarr)
     return analysis
 
 

@@ -6,6 +6,7 @@ __all__ = [
     "REPORT",
     "TENSORBOARD",
     "create",
+    "inside",
     "read_checkpoint",
     "read_metrics",
     "read_record",
@@ -155,6 +156,17 @@ def create(folder: Path) -> None:
                 path.rmdir()
     except OSError as error:
         raise InputError(f"--out {folder} cannot be written: {error.strerror}") from error
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Returns the path of a folder inside another one, which is to be written into.
+
+    Raises:
+        InputError: If it is a link, as a stranger may have put there.
+    """
+    if (path := folder / name).is_symlink():
+        raise InputError(f"{path} is a link, which may lead out of the folder: remove it")
+    return path
 
 
 def _remove_sources(folder: Path) -> None:

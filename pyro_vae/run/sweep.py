@@ -177,9 +177,7 @@ class Sweep:
 
     def _require_same(self, point: Point) -> None:
         """Refuses a folder that holds another run, of other settings or of a file that has changed since."""
-        path = self.out / point.name
-        if path.is_symlink():
-            raise InputError(f"{path} is a link: remove it, a sweep keeps its runs in its own folder")
+        path = folders.inside(self.out, point.name)
         if not (path / "checkpoint.pt").exists():
             return
         written = folders.read_record(path)

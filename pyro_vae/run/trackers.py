@@ -11,7 +11,7 @@ from importlib import import_module
 
 from pyro_vae import ranks
 from pyro_vae.errors import InputError, reason
-from pyro_vae.run.folder import TENSORBOARD
+from pyro_vae.run.folder import TENSORBOARD, inside
 from pyro_vae.run.images import sampled
 from pyro_vae.run.run import Run
 from pyro_vae.run.settings import LOGS
@@ -28,9 +28,7 @@ def silent(samples: int, values: Mapping[str, float]) -> None:
 def _tensorboard(run: Run) -> Iterator[Log]:
     from torch.utils.tensorboard import SummaryWriter
 
-    if (folder := run.path / TENSORBOARD).is_symlink():
-        raise InputError(f"{folder} is a link, which may lead out of the run folder: remove it")
-    with SummaryWriter(folder) as writer:
+    with SummaryWriter(inside(run.path, TENSORBOARD)) as writer:
 
         def log(samples: int, values: Mapping[str, float]) -> None:
             for name, value in values.items():

@@ -142,6 +142,18 @@ def test_a_foreign_model_is_analysed_site_by_site(cli, few_simulations):
     assert "Posterior predictive of &#39;brightness&#39;" in report
 
 
+def test_a_link_is_not_written_through(cli, analysed):
+    Path("elsewhere").mkdir()
+    shutil.copytree(analysed, "run", ignore=shutil.ignore_patterns("analysis"))
+    Path("run", "analysis").symlink_to(Path("elsewhere").absolute())
+    result = cli("analyze", "run", *TINY, "--quick")
+    assert (result.status, result.err) == (
+        2,
+        "pyro-vae: run/analysis is a link, which may lead out of the folder: remove it\n",
+    )
+    assert not [*Path("elsewhere").iterdir()]
+
+
 def test_a_quick_analysis_leaves_out_what_takes_longest(cli, analysed):
     shutil.copytree(analysed, "run")
     result = cli("analyze", "run", *TINY, "--quick")

@@ -40,7 +40,7 @@ def test_a_link_is_not_followed_out_of_the_run_folder(tmp_path):
     (tmp_path / "other").mkdir()
     run = train(tmp_path / "run", **TINY)
     (run.path / "tensorboard").symlink_to(tmp_path / "other")
-    with pytest.raises(InputError, match="tensorboard is a link, which may lead out of the run folder: remove it"):
+    with pytest.raises(InputError, match="tensorboard is a link, which may lead out of the folder: remove it"):
         train(run.path, resume=True, log="tensorboard", samples=2000, progress=False)
     train(run.path, overwrite=True, log="tensorboard", **TINY)
     assert [*(tmp_path / "other").iterdir()] == []
