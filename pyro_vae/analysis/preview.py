@@ -11,9 +11,12 @@ two log p(x) solves (Bennett, 1976; Meng & Wong, 1996)
 
 .. math:: E_{p_{old}(z | x)} \, \sigma(r - D) = E_{p_{new}(z | x)} \, \sigma(D - r),
     \quad r = \log p_{new}(z) - \log p_{old}(z)
+
+Either side is how far the two posteriors overlap, 1/2 where they are one. Where they hardly do, as the new prior lets
+latent variables go to places that the old one has no draws of, such draws do not tell D.
 """
 
-__all__ = ["Preview", "Swapped", "bridged", "from_ratios", "preview", "with_prior"]
+__all__ = ["Bridge", "Preview", "Swapped", "bridged", "from_ratios", "preview", "with_prior"]
 
 import copy
 import math
@@ -50,6 +53,9 @@ from pyro_vae.traced import worth_compiling
 # Halvings of an interval of some hundred nats, which leave less of it than rounding does.
 _HALVINGS = 60
 
+# The least overlap of two sets of draws that tell the difference of their log masses: of 2,000 draws, 20 then do.
+_OVERLAP = 0.01
+
 # Datapoints for which a new prior is drawn from, to see whether it reaches where the old one does not.
 _PROBES = 1000
 
@@ -78,6 +84,18 @@ class Preview(NamedTuple):
     estimates: Estimates
     khat: NDArray[np.float64]
     ess: NDArray[np.float64]
+
+
+class Bridge(NamedTuple):
+    """What another prior makes of each datapoint, from draws of both posteriors.
+
+    Arguments:
+        estimates: By how much log p(x) is higher, in nats, with the errors of the draws.
+        overlap: How far the posteriors overlap, from 0 to 1/2; below 0.01 the estimates are none.
+    """
+
+    estimates: Estimates
+    overlap: NDArray[np.float64]
 
 
 def with_prior(run: Run, name: str, own: Mapping[str, Any] | None = None, seed: int = 0) -> Swapped:
@@ -128,7 +146,7 @@ def from_ratios(log_ratios: NDArray[np.float64], magnitude: NDArray[np.float64] 
     return Preview(Estimates(values, torch.from_numpy(se)), pareto_khat(together.numpy(), magnitude), ess)
 
 
-def bridged(old: NDArray[np.float64], new: NDArray[np.float64]) -> Estimates:
+def bridged(old: NDArray[np.float64], new: NDArray[np.float64]) -> Bridge:
     """Estimates how much higher log p(x) is from draws of both posteriors.
 
     Arguments:
@@ -149,7 +167,9 @@ def bridged(old: NDArray[np.float64], new: NDArray[np.float64]) -> Estimates:
             ess = array_stats.ess(shares, method="mean", chain_axis=0, draw_axis=1)
             variance = variance + np.where(shares.std((0, 1)) == 0, 0.0, shares.var((0, 1), ddof=1) / ess)
         slope = slope + (shares * (1 - shares)).mean((0, 1))
-    return Estimates(torch.from_numpy(values), torch.from_numpy(np.sqrt(variance) / slope))
+    with np.errstate(all="ignore"):  # without overlap there is no slope
+        se = np.sqrt(variance) / slope
+    return Bridge(Estimates(torch.from_numpy(values), torch.from_numpy(se)), expit(old - values).mean((0, 1)))
 
 
 @torch.no_grad()
@@ -191,7 +211,9 @@ def preview(
         `prior`; `learns`, whether it has parameters, which are as they begin; `difference`, by how much log p(x) is
         higher in nats per datapoint, `difference_se`, which holds the choice of datapoints as well, and `draws_se`,
         which does not; of the old posterior's draws `khat_over_0_7`, the share of datapoints, and `ess`, the least
-        effective number of 95 % of them; and under the name of each estimator the same differences.
+        effective number of 95 % of them; with `bridge` `apart`, the share of datapoints whose two posteriors are too
+        far apart to tell a difference, which all differences of that prior leave out; and under the name of each
+        estimator the same differences. What no datapoint tells is None.
 
     Raises:
         InputError: If there is no such split, prior or estimator, HMC cannot move the latent variables, or a prior
@@ -240,9 +262,15 @@ def preview(
     for name, (_, prior) in swapped.items():
         estimates, khat, ess = from_ratios(ratios[name], np.abs(old).mean((0, 1)))
         row: dict[str, Any] = {"prior": name, "learns": any(True for _ in prior.parameters())}
-        row |= _means(both.get(name, estimates), Estimates(*torch.zeros(2, len(x), dtype=torch.float64)))
+        told_of = torch.ones(len(x), dtype=torch.bool)
+        if name in both:
+            estimates, overlap = both[name]
+            told_of = torch.from_numpy(overlap >= _OVERLAP)
+            row["apart"] = 1 - told_of.double().mean().item()
+        nothing = Estimates(*torch.zeros(2, len(x), dtype=torch.float64))
+        row |= _means(estimates, nothing, told_of)
         row |= {"khat_over_0_7": float((khat > 0.7).mean()), "ess": float(np.quantile(ess, 0.05))}
-        row |= {each: _means(scored[name][each].estimates, scored[""][each].estimates) for each in chosen}
+        row |= {each: _means(scored[name][each].estimates, scored[""][each].estimates, told_of) for each in chosen}
         rows.append(nan_to_none(row))
     return {
         "run": str(run.path),
@@ -265,8 +293,11 @@ def _models(swapped: Mapping[str, Swapped]) -> list[nn.Module]:
     return [each.model for each in swapped.values()]
 
 
-def _means(new: Estimates, old: Estimates) -> dict[str, float]:
-    """The mean difference, with its error, and the part of this that the draws make."""
+def _means(new: Estimates, old: Estimates, told_of: Tensor) -> dict[str, float]:
+    """The mean difference over some datapoints, with its error, and the part of this that the draws make."""
+    if not told_of.any():
+        return dict.fromkeys(("difference", "difference_se", "draws_se"), math.nan)
+    new, old = (Estimates(each.values[told_of], each.se[told_of]) for each in (new, old))
     difference, se = new.minus(old)
     of_draws = math.sqrt(new.mean().se ** 2 + old.mean().se ** 2)
     return {"difference": difference, "difference_se": se, "draws_se": of_draws}

@@ -130,7 +130,8 @@ def print_preview(result: dict[str, Any]) -> None:
     table.caption = (
         f"log p(x) above that of {result['prior']}, {result['run']}, nats per datapoint, the decoder fixed; with "
         "standard errors that hold the choice of datapoints, and those of the draws alone; where k-hat is above 0.7 "
-        "they are not to be trusted, and differences tend to be too low, but with --bridge"
+        "they are not to be trusted, and differences tend to be too low, but with --bridge, which leaves out "
+        "datapoints whose two posteriors are apart"
     )
     table.add_column("prior", overflow="fold")
     for name in ("difference", "of draws", *(head for each in checked for head in (f"by {each}", "of draws"))):
@@ -141,6 +142,7 @@ def print_preview(result: dict[str, Any]) -> None:
         for each in (row, *(row[name] for name in checked)):
             cells += [Text(_difference(each)), Text(_number(each["draws_se"], 3))]
         details = f"khat_over_0_7 {_number(row['khat_over_0_7'], 3)}, ess {_number(row['ess'], 0)}"
+        details += f", apart {_number(row['apart'], 3)}" if "apart" in row else ""
         table.add_row(*cells, details + (", as it begins to learn" if row["learns"] else ""))
     console = Console()
     if not console.is_terminal:

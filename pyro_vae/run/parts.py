@@ -245,7 +245,8 @@ def build(kind: str, part: Callable[..., Any], *given: Any, own: Mapping[str, An
         sizes = {**dict(zip(parameters(part), given, strict=False)), **named}
         told = ", ".join(f"{key} {value:,}" for key, value in sizes.items() if type(value) is int and value > 1)
         make = partial(part, *given, **named)
-        built = built_within(f"{kind} {name} with {told}", make) if kind in _OF_WEIGHTS else make()
+        what = f"{kind} {name} with {told}"
+        built = built_within(what, make, first=kind == "prior") if kind in _OF_WEIGHTS else make()
         if isinstance(part, type) and not isinstance(built, part):
             raise InputError(f"{kind} {name} cannot be built: its constructor returns a {type(built).__name__}")
     return built

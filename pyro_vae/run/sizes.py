@@ -29,6 +29,8 @@ _MOST_TENSORS = 20_000
 # Weights are held twice while they are read from their file; in training with gradients, the optimiser's state and the
 # checkpoint.
 _READ, _TRAINED = 2, 4
+# A prior is built before the networks, which have weights for each of its latent variables and so need more room.
+_OF_PRIOR = 8
 # A step holds what each layer makes of a minibatch, and the gradients of it.
 _LAYERS = 2
 # Of a number, the most that there are.
@@ -119,7 +121,7 @@ def _empty(value: Any) -> Any:
     return value.detach().to("meta") if isinstance(value, Tensor) else value
 
 
-def built_within(what: str, build: Callable[[], Any]) -> Any:
+def built_within(what: str, build: Callable[[], Any], first: bool = False) -> Any:
     """Builds a part within the memory at hand.
 
     As soon as its constructor gets to something large, it is stopped and built without values, on torch's meta device,
@@ -128,6 +130,7 @@ def built_within(what: str, build: Callable[[], Any]) -> Any:
     Arguments:
         what: The part and what it is made of, for the message.
         build: Builds it.
+        first: Whether it is a prior, which leaves most of the room to the networks.
 
     Raises:
         InputError: If there is no room for it.
@@ -140,6 +143,7 @@ def built_within(what: str, build: Callable[[], Any]) -> Any:
         if begun.tensors > _MOST_TENSORS:
             raise InputError(f"{what} has more than {_MOST_TENSORS:,} tensors of weights: lower its sizes") from None
     room = free_memory()
+    most = room / _READ / (_OF_PRIOR if first else 1)
     counted = _Allocations(math.inf)
     try:
         with (
@@ -148,15 +152,16 @@ def built_within(what: str, build: Callable[[], Any]) -> Any:
             counted,
         ):  # some constructors look at the values of their tensors
             build()
-        if counted.bytes > room / _READ:
+        if counted.bytes > most:
             raise TooLarge
         set_host_generators(generators)
         torch.set_rng_state(torchs)
-        with _Allocations(room / _READ):
+        with _Allocations(most):
             return build()
     except TooLarge:
         size = f"{counted.numbers:,} parameters or more, {said(counted.bytes)}" if counted.numbers else "more numbers"
-        raise InputError(f"{what} has {size}, and {said(room)} of memory are free: lower its sizes") from None
+        others = ", most of it for the networks" if first else ""
+        raise InputError(f"{what} has {size}, and {said(room)} of memory are free{others}: lower its sizes") from None
 
 
 @contextmanager

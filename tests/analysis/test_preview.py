@@ -12,6 +12,7 @@ import torch
 import pyro_vae
 from pyro_vae import Run
 from pyro_vae.analysis.preview import bridged, from_ratios, preview, with_prior
+from pyro_vae.cli.tables import print_preview
 from pyro_vae.errors import InputError
 from pyro_vae.models.base import Model
 from pyro_vae.run import parts
@@ -131,15 +132,16 @@ def test_it_is_what_ais_finds_with_the_decoder_fixed(name):
 
 
 def test_draws_under_both_priors_know_heavy_tails():
-    # From N(0, 0.3^2) to N(0, 1.5^2): p_new / p_old grows as exp(5.3 z^2), and its mean has no variance.
+    # From N(0, 0.3^2) to N(0, 1): p_new / p_old grows as exp(5.06 z^2), and its mean has no variance.
     Path("run/parts").mkdir(parents=True)
     Path("run/parts/prior.py").write_text(OTHER)
     kept = parts.find("prior", "run/parts/prior.py:Moved")(2, 0.0, 0.3)
     run = _run(prior="other.py:Moved", module=kept)
-    row, _ = _differences(run, "other.py:Moved", {"scale": 1.5}, bridge=True)
-    x = run.dataset.test.first()
-    exact = (run.model.log_px(x, 0.0, 1.5) - run.model.log_px(x, 0.0, 0.3)).mean().item()
+    row, _ = _differences(run, "other.py:Moved", {"scale": 1.0}, bridge=True, limit=5)
+    x = run.dataset.test.first()[:5]
+    exact = (run.model.log_px(x) - run.model.log_px(x, 0.0, 0.3)).mean().item()
     assert row["khat_over_0_7"] > 0.5
+    assert row["apart"] == 0
     assert abs(row["difference"] - exact) < 4 * row["draws_se"] + 1e-4
     assert row["draws_se"] < 0.3
 
@@ -148,10 +150,29 @@ def test_a_bridge_between_gaussians_has_its_exact_answer():
     # Of p = N(0, 1) and exp(c) N(m, 1): r = c + m z - m^2 / 2, at draws of each. Their log masses differ by c.
     rng, c, m = np.random.default_rng(0), 1.7, 1.5
     old, new = rng.normal(size=(4, 500, 40)), m + rng.normal(size=(4, 500, 40))
-    found = bridged(*(c + m * z - m**2 / 2 for z in (old, new)))
-    apart = (found.values - c) / found.se
+    (values, se, _), overlap = bridged(*(c + m * z - m**2 / 2 for z in (old, new)))
+    apart = (values - c) / se
     assert abs(apart.mean().item()) < 4 / math.sqrt(40)
     assert apart.std().item() == pytest.approx(1, abs=4 / math.sqrt(80))
+    # By quadrature over z ~ N(0, 1), the mean of 1 / (1 + exp(m^2 / 2 - m z)); draws of a share in [0, 1] vary by 1/2.
+    z = np.linspace(-10, 10, 20_001)
+    exact = np.sum(np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) / (1 + np.exp(m**2 / 2 - m * z))) * 0.001
+    np.testing.assert_allclose(overlap, exact, atol=5 * 0.5 / math.sqrt(2000))
+
+
+def test_posteriors_that_are_apart_tell_no_difference():
+    # N(0, 1) and N(12, 1): no draw of one is where the other has its mass, and r = 12 z - 72 is -72 at the one, 72 at
+    # the other: any D between would do.
+    rng = np.random.default_rng(0)
+    _, overlap = bridged(*(12 * z - 72 for z in (rng.normal(size=(4, 500, 3)), 12 + rng.normal(size=(4, 500, 3)))))
+    assert (overlap < 1e-6).all()
+
+
+def test_datapoints_whose_posteriors_are_apart_are_left_out(capsys):
+    row, told = _differences(_run(), "other.py:Moved", {"mean": 6.0, "scale": 0.3}, limit=10, bridge=True)
+    assert (row["apart"], row["difference"], row["draws_se"]) == (1.0, None, None)
+    print_preview(told)
+    assert "apart 1" in capsys.readouterr().out
 
 
 def test_a_prior_far_away_is_not_to_be_trusted():

@@ -83,6 +83,15 @@ def test_whatever_makes_a_tensor_is_seen(ten_gigabytes, how):
     assert len(built_within("model Repeated", lambda: Repeated(10**4, how)).a) > 0
 
 
+def test_a_prior_leaves_room_for_the_networks(ten_gigabytes):
+    # Two buffers of 10^8 numbers, 0.8 GB: more than an eighth of the half of 10 GB. Each network is at least as large.
+    before = peak()
+    line = "prior NormalPrior with latent 100,000,000 has 200,000,000 parameters or more, 800 MB, .* most of it for the"
+    with pytest.raises(InputError, match=line):
+        parts.build("prior", parts.find("prior", "normal"), 10**8)
+    assert peak() - before < GIB / 4
+
+
 def test_a_million_layers_are_refused_soon():
     part = parts.find("model", "bernoulli")
     with pytest.raises(InputError, match=r"depth 1,000,000 has more than 20,000 tensors of weights: lower its sizes"):
