@@ -14,6 +14,7 @@ __all__ = [
     "replace_file",
     "require_free",
     "require_savable",
+    "require_sizes",
     "sweep",
     "write_checkpoint",
     "write_metrics",
@@ -28,8 +29,8 @@ import os
 import shutil
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,14 @@ from pyro_vae.errors import InputError, RunError
 from pyro_vae.files import open_regular, read_regular, require_regular
 from pyro_vae.memory import require_room
 from pyro_vae.run.settings import PARTS
-from pyro_vae.run.stored import METRICS, metrics_row, require_checkpoint, require_fit, require_savable
+from pyro_vae.run.stored import (
+    METRICS,
+    metrics_row,
+    require_checkpoint,
+    require_fit,
+    require_savable,
+    require_shapes,
+)
 from pyro_vae.run.toml import read_toml_file
 
 FORMAT = 1
@@ -264,6 +272,21 @@ def write_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
     replace_file(folder / "weights.safetensors", lambda path: path.write_bytes(save(tensors, metadata)))
 
 
+def require_sizes(folder: Path, modules: Mapping[str, nn.Module]) -> None:
+    """Holds modules against the shapes in `weights.safetensors`, before one of the sizes in a record is run.
+
+    Raises:
+        InputError: If the file is missing, damaged or of modules of other sizes.
+    """
+    path = folder / "weights.safetensors"
+    with _reading(path):
+        require_regular(path)
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        for part, module in modules.items():
+            require_shapes(module, _of_part(part, shapes))
+
+
 def read_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
     """Reads `weights.safetensors` into modules.
 
@@ -271,7 +294,7 @@ def read_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
         InputError: If the file is missing, damaged or of other modules, or holds numbers that are not finite.
     """
     path = folder / "weights.safetensors"
-    try:
+    with _reading(path):
         require_regular(path)
         with safe_open(path, framework="pt") as file:
             state: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -279,13 +302,22 @@ def read_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
         if not isinstance(extra, dict):
             raise ValueError(f"its {_EXTRA} is no table")
         state |= extra
-        wanted = {f"{part}.": module for part, module in modules.items()}
-        if other := [name for name in state if not name.startswith(tuple(wanted))]:
+        if other := [name for name in state if not name.startswith(tuple(f"{part}." for part in modules))]:
             raise ValueError(f"{other[0]} is none of the run's")
-        for prefix, module in wanted.items():
-            own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        for part, module in modules.items():
+            own = _of_part(part, state)
             require_fit(module, own)
             module.load_state_dict(own)
+
+
+def _of_part(part: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # a user's module may refuse in any way what it is given
         why = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path} cannot be read: {why}") from error

@@ -111,6 +111,7 @@ class Run:
             given = {"model": model, "guide": model if guide is None and settings.guide == settings.model else guide}
             given = {kind: part for kind, part in given.items() if part is not None}
             prepared = prepare(settings, where, path, record, parts_given=given)
+        folder.require_sizes(path, prepared.modules)
         run = cls.of(path, prepared, folder.read_metrics(path))
         folder.read_weights(path, run.modules)
         return run

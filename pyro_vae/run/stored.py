@@ -1,6 +1,6 @@
 """What the files of a run may hold: its state judged as it is before it is saved, and as it was read."""
 
-__all__ = ["METRICS", "metrics_row", "require_checkpoint", "require_fit", "require_savable"]
+__all__ = ["METRICS", "metrics_row", "require_checkpoint", "require_fit", "require_savable", "require_shapes"]
 
 import json
 import math
@@ -112,6 +112,21 @@ def require_fit(module: nn.Module, state: Mapping[str, Any]) -> None:
         finite = value.isfinite().cpu() if name in parameters else (value.isfinite().cpu() | ~usual.isfinite().cpu())
         if not finite.all():
             raise ValueError(f"{name} is not finite")
+
+
+def require_shapes(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Checks the shapes of a `state_dict` from a file, as far as both have the tensor and the module knows its shape.
+
+    Arguments:
+        module: The module as it was built.
+        shapes: The shapes that were read, by name.
+
+    Raises:
+        ValueError: If one is another.
+    """
+    for name, usual in module.state_dict().items():
+        if isinstance(usual, Tensor) and not is_lazy(usual) and [*shapes.get(name, usual.shape)] != [*usual.shape]:
+            raise ValueError(f"{name} has shape {tuple(shapes[name])}, not {tuple(usual.shape)}")
 
 
 def require_checkpoint(state: Mapping[str, Any]) -> None:

@@ -2,11 +2,13 @@
 
 __all__ = ["train"]
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 from pyro_vae import python_state, ranks
 from pyro_vae.checks import weighted_terms
@@ -16,11 +18,11 @@ from pyro_vae.errors import InputError
 from pyro_vae.run import folder, parts, record
 from pyro_vae.run.fit import Clock, Learner
 from pyro_vae.run.lock import locked
-from pyro_vae.run.prepared import prepare
+from pyro_vae.run.prepared import Prepared, prepare
 from pyro_vae.run.run import Run
 from pyro_vae.run.settings import Settings
 from pyro_vae.run.signals import collected
-from pyro_vae.run.stored import require_fit
+from pyro_vae.run.stored import require_fit, require_shapes
 from pyro_vae.run.support import require_support
 from pyro_vae.run.trackers import require_tracker, tracked
 from pyro_vae.run.training import Training
@@ -109,6 +111,8 @@ def train(
     device = resolve(start.settings.device)
     with seeded(start.settings.seed, device):
         prepared = prepare(start.settings, device, start.path, start.record, start.data, start.parts)
+        if start.record:
+            _require_sizes(start.path, prepared)
         require_support(prepared.model, prepared.dataset, prepared.settings.model)
         learner = prepared.learner()
         folder.require_savable(prepared.modules)
@@ -169,6 +173,23 @@ def _require_more(settings: Settings, start: _Start, clock: Clock) -> None:
         )
 
 
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever a foreign or damaged checkpoint may hold
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}/checkpoint.pt does not fit the run: {type(error).__name__}: {reason}") from error
+
+
+def _require_sizes(path: Path, prepared: Prepared) -> None:
+    """Holds sizes in a record against those in its checkpoint, before a model of that size is run."""
+    state = folder.read_checkpoint(path, prepared.dataset.train.device)
+    with _fitting(path):
+        for part, module in prepared.modules.items():
+            require_shapes(module, {name: value.shape for name, value in state[part].items() if torch.is_tensor(value)})
+
+
 def _restored(run: Run, learner: Learner) -> Clock:
     """Sets modules, learner, generators and metrics to those of the last checkpoint, and returns its clock."""
     state = folder.read_checkpoint(run.path, run.dataset.train.device)
@@ -177,7 +198,7 @@ def _restored(run: Run, learner: Learner) -> Clock:
             f"{run.path} cannot be resumed: {forgotten[0]} changes as the model trains, and no checkpoint holds it: "
             "make it a buffer (register_buffer), and retrain the run"
         )
-    try:
+    with _fitting(run.path):
         for part, module in run.modules.items():
             require_fit(module, state[part])
             module.load_state_dict(state[part])
@@ -188,7 +209,4 @@ def _restored(run: Run, learner: Learner) -> Clock:
         clock = Clock(int(state["clock"]["samples"]), float(state["clock"]["seconds"]))
         if "host_generators" in state:  # older checkpoints hold torch's only
             set_host_generators(state["host_generators"])
-    except Exception as error:  # whatever a foreign or damaged checkpoint may hold
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{run.path}/checkpoint.pt does not fit the run: {type(error).__name__}: {reason}") from error
     return clock

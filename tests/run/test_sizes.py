@@ -2,12 +2,14 @@
 
 import random
 import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from pyro_vae import Run, train
 from pyro_vae.errors import InputError
 from pyro_vae.run import parts, sizes
 from pyro_vae.run.sizes import built_within, require_step, within_memory
@@ -173,3 +175,19 @@ def test_a_step_that_no_memory_holds_is_refused(ten_gigabytes):
     # 2 * 100 * 10^9 * 100 numbers of 4 bytes.
     with pytest.raises(InputError, match=r"--batch 100 with --particles 1000000000 and 5,050 parameters need 80 TB"):
         require_step([module], 100, 10**9, 100, CPU)
+
+
+def test_weights_are_read_before_a_model_is_looked_at(tmp_path, monkeypatch):
+    # 9 pixels of 4 grey levels were trained; 10^6 levels would make 100 * 9 * 10^6 numbers of the datapoints of a look.
+    monkeypatch.chdir(tmp_path)
+    bytes_ = np.random.default_rng(0).integers(0, 4, (200, 9), dtype=np.uint8)
+    train("run", data=bytes_, model="categorical", hidden=5, samples=200, set={"model": {"levels": 4}}, progress=False)
+    record = Path("run/run.toml")
+    record.write_text(record.read_text().replace("levels = 4", "levels = 1000000"))
+    before = peak()
+    with pytest.raises(InputError, match=r"decoder.1.weight has shape \(36, 5\), not \(9000000, 5\)"):
+        Run.open("run")
+    assert peak() - before < GIB
+    with pytest.raises(InputError, match=r"checkpoint.pt does not fit the run: .* not \(9000000, 5\)"):
+        train("run", resume=True, samples=400, progress=False)
+    assert peak() - before < GIB
