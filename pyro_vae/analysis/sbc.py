@@ -140,7 +140,8 @@ def simulate_at(
         values = {name: value.squeeze(0) for name, value in at.in_plates(at.latents(truth)).items()}
         sites = sample_sites(simulate_data(model, x, values))
         data = {name: site["value"] for name, site in sites.items() if "was_observed" in site["infer"]}
-        once = poutine.block(poutine.condition(model, data), hide_fn=lambda msg: is_factor(dict(msg)))  # a factor counts with the data
+        # A factor counts with the data, once.
+        once = poutine.block(poutine.condition(model, data), hide_fn=lambda site: is_factor(dict(site)))
         both = _Both(at, LogJoint(once, x))
         kernel, loc, scale = whitened(both, guide, _FEW_DRAWS)  # type: ignore[arg-type]
         _walk(kernel, transitions, advance, 0.5)

@@ -115,17 +115,21 @@ def require_fit(module: nn.Module, state: Mapping[str, Any]) -> None:
 
 
 def require_shapes(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Checks the shapes of a `state_dict` from a file, as far as both have the tensor and the module knows its shape.
+    """Checks that a `state_dict` from a file has a module's tensors, in their shapes where the module knows them.
 
     Arguments:
         module: The module as it was built.
         shapes: The shapes that were read, by name.
 
     Raises:
-        ValueError: If one is another.
+        ValueError: If a tensor is missing, or of another shape.
     """
     for name, usual in module.state_dict().items():
-        if isinstance(usual, Tensor) and not is_lazy(usual) and [*shapes.get(name, usual.shape)] != [*usual.shape]:
+        if not isinstance(usual, Tensor) or is_lazy(usual):
+            continue
+        if name not in shapes:
+            raise ValueError(f"it lacks {name}")
+        if [*shapes[name]] != [*usual.shape]:
             raise ValueError(f"{name} has shape {tuple(shapes[name])}, not {tuple(usual.shape)}")
 
 

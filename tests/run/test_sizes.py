@@ -191,3 +191,8 @@ def test_weights_are_read_before_a_model_is_looked_at(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"checkpoint.pt does not fit the run: .* not \(9000000, 5\)"):
         train("run", resume=True, samples=400, progress=False)
     assert peak() - before < GIB
+    record.write_text(record.read_text().replace('prior = "normal"', 'prior = "mixture"').replace("1000000", "4"))
+    with pytest.raises(InputError, match=r"weights.safetensors cannot be read: it lacks p_z.logits"):
+        Run.open("run")
+    with pytest.raises(InputError, match=r"checkpoint.pt does not fit the run: ValueError: it lacks p_z.logits"):
+        train("run", resume=True, samples=400, progress=False)
