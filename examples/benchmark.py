@@ -67,10 +67,12 @@ class Case:
 
 def ours(case: Case, algorithm: type = AEVB, compile: bool = True, **settings: str) -> Contestant:
     settings |= {"kl": "analytic"} if algorithm is AEVB else {}
-    learner = algorithm(
-        *case.pair(), case.data.train, batch=case.batch, step_size=STEP_SIZE, compile=compile, **settings
+    return steps_of(
+        algorithm(*case.pair(), case.data.train, batch=case.batch, step_size=STEP_SIZE, compile=compile, **settings)
     )
 
+
+def steps_of(learner: AEVB | WakeSleep) -> Contestant:
     def run() -> None:
         for _ in range(STEPS):
             learner.step()
@@ -138,13 +140,7 @@ def prepared(model: str, guide: str = "gaussian", latent: int = 20, **more: obje
 
 def traced(pair: Prepared, elbo: type[pyro.infer.ELBO]) -> Contestant:
     settings = {"batch": BATCH, "optimizer": "Adam", "step_size": 1e-3}
-    learner = AEVB(pair.model, pair.guide, pair.dataset.train, elbo=elbo, compile=True, **settings)
-
-    def run() -> None:
-        for _ in range(STEPS):
-            learner.step()
-
-    return run
+    return steps_of(AEVB(pair.model, pair.guide, pair.dataset.train, elbo=elbo, compile=True, **settings))
 
 
 def stepped(pair: Prepared, elbo: type[pyro.infer.ELBO]) -> Contestant:
@@ -277,11 +273,16 @@ def matrix_products(case: Case) -> Contestant:
     features, hidden, latent = case.data.features, case.hidden, case.latent
     outputs = 2 if case.gaussian else 1
     sizes = [(features, hidden), *[(hidden, latent)] * 2, (latent, hidden), *[(hidden, features)] * outputs]
-    layers = [(torch.randn(case.batch, a), torch.randn(a, b), torch.randn(case.batch, b)) for a, b in sizes]
+    return products_of([(torch.randn(case.batch, a), torch.randn(a, b)) for a, b in sizes])
+
+
+def products_of(layers: list[tuple[Tensor, Tensor]]) -> Contestant:
+    """The matrix products of layers with these inputs and weights, the first of which sees the data."""
+    with_gradients = [(x, w, torch.randn(len(x), w.shape[1])) for x, w in layers]
 
     def run() -> None:
         for _ in range(STEPS):
-            for n, (x, w, g) in enumerate(layers):
+            for n, (x, w, g) in enumerate(with_gradients):
                 x @ w
                 x.T @ g
                 if n:  # no one wants the gradient of the data

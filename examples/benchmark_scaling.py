@@ -16,7 +16,7 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from benchmark import STEPS, Contestant, quartiles, race
+from benchmark import STEPS, Contestant, products_of, quartiles, race, steps_of
 
 import pyro_vae
 from pyro_vae.data import Dataset
@@ -57,13 +57,8 @@ class Sizes(NamedTuple):
 
     def step(self, compile: bool) -> Contestant:
         """Our steps, with the paper's Adagrad and prior on the weights."""
-        learner = AEVB(*self.pair(), self.data().train, batch=self.batch, particles=self.particles, compile=compile)
-
-        def run() -> None:
-            for _ in range(STEPS):
-                learner.step()
-
-        return run
+        data = self.data().train
+        return steps_of(AEVB(*self.pair(), data, batch=self.batch, particles=self.particles, compile=compile))
 
     def layers(self, encoded: int, decoded: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Inputs and weights of each layer, for so many rows through the guide and through the model."""
@@ -74,18 +69,7 @@ class Sizes(NamedTuple):
 
     def products(self) -> Contestant:
         """The matrix products of as many steps: forward, and backward by weights and by inputs."""
-        layers = self.layers(self.batch, self.batch * self.particles)
-        gradients = [torch.randn(len(x), w.shape[1]) for x, w in layers]
-
-        def run() -> None:
-            for _ in range(STEPS):
-                for n, ((x, w), g) in enumerate(zip(layers, gradients, strict=True)):
-                    x @ w
-                    x.T @ g
-                    if n:  # no one wants the gradient of the data
-                        g @ w.T
-
-        return run
+        return products_of(self.layers(self.batch, self.batch * self.particles))
 
 
 def evaluation(few: int, many: int, sizes: Sizes, compile: bool) -> dict[str, Contestant]:

@@ -112,9 +112,9 @@ class Optimizer(nn.Module):
         """Performs one step."""
         state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for n, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
-            decays = parameter.ndim > 1 and self.weight_decay
-            pull = hardshrink(self.weight_decay * parameter, _SMALLEST_PULL) if decays else None
-            parameter.grad = gradient if pull is None else gradient + pull
+            parameter.grad = gradient
+            if parameter.ndim > 1 and self.weight_decay:
+                parameter.grad = gradient + hardshrink(self.weight_decay * parameter, _SMALLEST_PULL)
             state[parameter] = {key: self._buffers.get(f"{n}_{key}", value) for key, value in self._state(n).items()}
         group, own_state, own_group = self.group, self.optimizer.state, dict(self.group)
         self.optimizer.state = state

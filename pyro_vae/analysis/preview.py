@@ -162,14 +162,15 @@ def bridged(old: NDArray[np.float64], new: NDArray[np.float64]) -> Bridge:
         low, high = np.where(above, middle, low), np.where(above, high, middle)
     values = (low + high) / 2
     variance = slope = np.zeros_like(values)
-    for shares in (expit(old - values), expit(values - new)):
+    of_old, of_new = expit(old - values), expit(values - new)
+    for shares in (of_old, of_new):
         with np.errstate(all="ignore"):  # shares may be all the same
             ess = array_stats.ess(shares, method="mean", chain_axis=0, draw_axis=1)
             variance = variance + np.where(shares.std((0, 1)) == 0, 0.0, shares.var((0, 1), ddof=1) / ess)
         slope = slope + (shares * (1 - shares)).mean((0, 1))
     with np.errstate(all="ignore"):  # without overlap there is no slope
         se = np.sqrt(variance) / slope
-    return Bridge(Estimates(torch.from_numpy(values), torch.from_numpy(se)), expit(old - values).mean((0, 1)))
+    return Bridge(Estimates(torch.from_numpy(values), torch.from_numpy(se)), of_old.mean((0, 1)))
 
 
 @torch.no_grad()

@@ -34,14 +34,6 @@ _DRAWS = 19
 _FEW_DRAWS = 9
 
 
-def _require_no_factor(model: Callable[..., Any], x: Tensor) -> None:
-    for name, site in sample_sites(poutine.trace(model).get_trace(x)).items():
-        if is_factor(site):
-            raise InputError(
-                f"site '{name}' is a pyro.factor, which weighs latent variables that are simulated without it"
-            )
-
-
 @torch.no_grad()
 def simulate(
     model: Callable[..., Any],
@@ -78,8 +70,11 @@ def simulate(
         https://arxiv.org/abs/1804.06788
     """
     with seeded(seed, x.device), evaluation_mode(model, guide), isolated():
-        _require_no_factor(model, x)
         sites = sample_sites(simulate_data(model, x))
+        if weighed := [name for name, site in sites.items() if is_factor(site)]:
+            raise InputError(
+                f"site '{weighed[0]}' is a pyro.factor, which weighs latent variables that are simulated without it"
+            )
         data = {name: site["value"] for name, site in sites.items() if "was_observed" in site["infer"]}
         values = list(data.values())
         as_given = len(values) == 1 and values[0].shape == x.shape

@@ -102,8 +102,7 @@ def require_fit(module: nn.Module, state: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} is a {type(value).__name__}")
         if not isinstance(value, Tensor):
             continue
-        if value.shape != usual.shape:
-            raise ValueError(f"{name} has shape {tuple(value.shape)}, not {tuple(usual.shape)}")
+        _require_shape(name, value.shape, usual)
         if value.dtype != usual.dtype and {value.dtype, usual.dtype} - {*_FLOATS}:
             raise ValueError(f"{name} is of {value.dtype}, not {usual.dtype}")
         if not value.is_floating_point() and not value.is_complex():
@@ -129,8 +128,12 @@ def require_shapes(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> No
             continue
         if name not in shapes:
             raise ValueError(f"it lacks {name}")
-        if [*shapes[name]] != [*usual.shape]:
-            raise ValueError(f"{name} has shape {tuple(shapes[name])}, not {tuple(usual.shape)}")
+        _require_shape(name, shapes[name], usual)
+
+
+def _require_shape(name: str, found: Sequence[int], usual: Tensor) -> None:
+    if tuple(found) != tuple(usual.shape):
+        raise ValueError(f"{name} has shape {tuple(found)}, not {tuple(usual.shape)}")
 
 
 def require_checkpoint(state: Mapping[str, Any]) -> None:
