@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from arviz_stats.base.array import array_stats
 
 from pyro_vae.khat import pareto_khat
 
@@ -85,3 +86,25 @@ def test_nothing_that_finite_weights_can_be_warns_or_fails():
         draws = int(rng.integers(25, 400))
         khat = pareto_khat(kinds[n % 4](draws)[:, None], 10.0 ** rng.uniform(0, 5))
         assert khat.shape == (1,)
+
+
+def test_it_is_that_of_arviz():
+    # Of a hundred datapoints each. ArviZ gets what is spread out within the rounding, and is told how long the tail is
+    # without what ties with the cutoff: it takes the 3 sqrt(draws / efficiency) largest, rounded down.
+    rng = np.random.default_rng(0)
+    for draws in (40, 225, 1_000, 5_000):
+        log_w = rng.normal(size=(draws, 100)) * rng.uniform(1, 6, 100)
+        expected = []
+        for column in np.sort(log_w, 0).T:
+            cutoff = column[-int(min(draws / 5, 3 * math.sqrt(draws))) - 1]
+            efficiency = 9 * draws / ((column > cutoff + 1e-3).sum() + 0.5) ** 2
+            spread = column + 1e-3 * np.random.default_rng(0).uniform(-0.5, 0.5, draws)
+            expected.append(array_stats.psislw(-spread, r_eff=efficiency)[1])
+        assert pareto_khat(log_w) == pytest.approx(np.array(expected), abs=1e-9)
+
+
+def test_a_weight_is_all_tail_where_others_just_underflow():
+    # The quartile of the tail is exp(-742) of the largest weight, a number whose inverse overflows.
+    log_w = _with_a_tail_of(np.concatenate([np.linspace(-743, -741, 93), [0.0]]))
+    log_w[94:] -= 1_500
+    assert pareto_khat(log_w[:, None])[0] == math.inf
