@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import pyro_vae
+from pyro_vae.cli import keep_freed_memory
 from pyro_vae.errors import InputError
 from pyro_vae.guides.gaussian import GaussianGuide
 from pyro_vae.inference.aevb import AEVB
@@ -389,6 +390,7 @@ def main(rounds: int = 15, folder: str = "benchmark") -> None:
         redraw(out)
         return
     out.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()  # as the command line does
     names = ("torch", "pyro-ppl", "numpyro", "jax")
     installed = ", ".join(f"{name} {version(name)}" for name in names if find_spec(name.removesuffix("-ppl")))
     cores = len(os.sched_getaffinity(0))

@@ -10,9 +10,10 @@ weights tells whether the mean can be trusted: above 0.7 it cannot (Vehtari et a
 __all__ = ["Importance"]
 
 import math
+from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_vae.bayesian import has_random_weights
 from pyro_vae.errors import require_whole
@@ -20,6 +21,9 @@ from pyro_vae.global_latents import with_globals
 from pyro_vae.khat import pareto_khat
 from pyro_vae.marginal import Marginal, batched, chunked_log_weights
 from pyro_vae.split import Split
+
+# Log weights that are looked at together, 512 KiB: for each look, dozens of functions are called.
+_TOGETHER = 2**16
 
 
 class Importance:
@@ -69,7 +73,7 @@ class Importance:
         model = with_globals(model, guide, split)
         moved = []
         done = 0
-        for log_w in chunked_log_weights(model, guide, split, self.particles, self.compile):
+        for log_w in _joined(chunked_log_weights(model, guide, split, self.particles, self.compile), self.particles):
             part = slice(done, done := done + log_w.shape[1])
             log_px[part] = log_mean = log_w.logsumexp(0) - math.log(self.particles)
             # The delta method: the relative error of the mean weight.
@@ -82,3 +86,16 @@ class Importance:
                 moved.append(batched(relative - 1))
         shared = torch.cat(moved, dim=1) if moved else None
         return Marginal(log_px, se, {"particles": self.particles, "khat_over_0_7": over}, shared)
+
+
+def _joined(chunks: Iterator[Tensor], particles: int) -> Iterator[Tensor]:
+    """Joins chunks of few datapoints, with shape `(particles, some)`. What it yields lasts until the next."""
+    together, filled = torch.empty(0, 0), 0
+    for chunk in chunks:
+        if not filled:  # the first chunk is as wide as any
+            together = chunk.new_empty(particles, max(chunk.shape[1], _TOGETHER // particles))
+        if filled + chunk.shape[1] > together.shape[1]:
+            yield together[:, :filled]
+            filled = 0
+        together[:, filled : (filled := filled + chunk.shape[1])] = chunk
+    yield together[:, :filled]

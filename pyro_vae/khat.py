@@ -63,10 +63,10 @@ def pareto_khat(log_weights: Array, magnitude: Array | float = 0.0) -> Array:
 
 
 def _fit(log_w: Array, rounding: Array, n: int) -> Array:
-    """Fits the shape of the n last of each row, which is sorted, by the mean over a posterior (Zhang and Stephens, 2009).
+    """Fits the shape of the n last of each row, which is sorted (Zhang and Stephens, 2009).
 
-    A generalised Pareto's density has a scale b beside its shape, and for each b the likeliest shape has a closed form:
-    candidates for b are weighed by the likelihood, and their mean gives the shape.
+    A generalised Pareto density has a scale, here b, beside its shape, and for each b the likeliest shape has a closed
+    form: candidates for b are weighed by their likelihoods, and the mean of b gives the shape.
     """
     log_w = np.sort(log_w + rounding * np.random.default_rng(0).uniform(-0.5, 0.5, log_w.shape[1]))
     weights = np.exp(log_w[:, -n - 1 :] - log_w[:, [-1]])

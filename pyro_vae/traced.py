@@ -16,10 +16,10 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch._decomp import get_decompositions
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from pyro_vae.compiler import DECOMPOSITIONS, compiled_graph
 from pyro_vae.device import (
     drawn_since,
     generator_state,
@@ -34,25 +34,6 @@ from pyro_vae.swap import swapped
 
 Outputs = tuple[Tensor, ...]
 Function = Callable[..., Outputs]
-
-_OPTIONS: dict[str, Any] = {
-    "fallback_random": True,  # the same draws as torch's own
-    "compile_threads": 1,  # no processes on the side
-}
-_CPU_OPTIONS = {
-    **_OPTIONS,
-    "cpp_wrapper": True,  # no Python between the kernels
-    "pattern_matcher": False,  # no `A @ B + C` as one call, which copies C first
-    "cpp.max_horizontal_fusion_size": 1,  # a weight moves while its gradient is in the cache, not with all others
-    "cpp.use_decompose_tanh": True,  # by way of exp: half the time
-}
-_ATEN = torch.ops.aten
-_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {**get_decompositions([_ATEN.addmm])}  # `A @ B`, and then `+ C`
-# torch 2.11 may draw a Bernoulli before the random numbers that its probability comes from: this draw waits for it.
-if torch.__version__ < "2.15":
-    _DECOMPOSITIONS[_ATEN.bernoulli.default] = lambda p, generator=None: torch.empty_like(p).bernoulli_(
-        p, generator=generator
-    )
 
 # How far a compiled function may be from the plain one, as a share of the norm: float32, summed in another order.
 _TOLERANCE, _TINY = 1e-3, 1e-6
@@ -169,7 +150,7 @@ class Traced:
         with warnings.catch_warnings(), without_host_reads():
             warnings.simplefilter("ignore")  # the tracer's, about itself
             given = [inputs[n] for n in places]
-            return make_fx(pure, decomposition_table=_DECOMPOSITIONS)(*self._call.copies(), *given)
+            return make_fx(pure, decomposition_table=DECOMPOSITIONS)(*self._call.copies(), *given)
 
     def _frozen(self, compiled: "_Compiled") -> list[str]:
         """Names what has changed since it was compiled, from outside; most often it takes a look and no more."""
@@ -215,17 +196,7 @@ class Traced:
             self._call.set(before)
             set_generator_state(generators, inputs[0].device)
             live = list(used.values())
-            options = _CPU_OPTIONS if inputs[0].device.type == "cpu" else _OPTIONS
-            code: Callable[..., Any] = graph
-            with torch.no_grad(), _quiet("torch.utils.cpp_extension"):
-                # The compiler alone: what `torch.compile` puts around it would look for what `Traced` has found.
-                if not _as_recorded:
-                    code = torch._inductor.standalone_compile(
-                        graph,
-                        [*live, *(inputs[n] for n in places)],
-                        dynamic_shapes="from_example_inputs",
-                        options={"config_patches": options},
-                    )
+            code = graph if _as_recorded else compiled_graph(graph, [*live, *(inputs[n] for n in places)])
             compiled = _Compiled(code, live, places, watch)
             outputs = compiled(inputs)
         if not all(map(_alike, (*outputs, *live), (*expected, *changed))):
@@ -299,18 +270,6 @@ def as_recorded() -> Iterator[None]:
         yield
     finally:
         _as_recorded = before
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Keeps a logger from warning: that there is no GPU is no news to who works on a CPU."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 class _Call(nn.Module):

@@ -4,11 +4,13 @@ Results go to standard output, progress and errors to standard error. Nothing ab
 torch, so that help and wrong input are answered at once.
 """
 
-__all__ = ["main"]
+__all__ = ["keep_freed_memory", "main"]
 
+import ctypes
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
@@ -22,6 +24,9 @@ from pyro_vae.run.settings import MEANT
 _LONGEST, _END = 1000, 300
 # 128 and SIGPIPE, which Windows lacks.
 _UNREAD = 141
+# By their numbers in glibc's malloc.h: from so many bytes on, what is free at the heap's end goes back to the system,
+# and blocks are mapped apart.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = (-1, 2**28), (-3, 2**25)
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -61,6 +66,7 @@ for _command in (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0, 1 a run failed, 2 wrong input, 128 + signal interrupted."""
+    keep_freed_memory()
     try:
         with outputs():
             _called(arguments)
@@ -69,6 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(_UNREAD)
         with outputs():
             _fail(str(error), 1)
+
+
+def keep_freed_memory() -> None:
+    """Has glibc keep what is freed: it would give back the megabytes of a chunk, and fetch them anew for the next."""
+    with suppress(AttributeError, OSError, TypeError):  # it is no glibc
+        for limit in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+            ctypes.CDLL(None).mallopt(*limit)
 
 
 def _called(arguments: Sequence[str] | None) -> None:

@@ -6,7 +6,8 @@ import torch
 
 from pyro_vae.device import seeded
 from pyro_vae.inference.importance import Importance
-from pyro_vae.marginal import Estimates, bound
+from pyro_vae.khat import pareto_khat
+from pyro_vae.marginal import Estimates, bound, chunked_log_weights
 
 
 def test_is_log_px_under_the_exact_posterior(oracle):
@@ -52,3 +53,17 @@ def test_chunks_change_nothing_but_memory(oracle, monkeypatch):
     log_px, se, *_ = Importance(40).estimate(oracle.model, oracle.guide, oracle.split)
     assert log_px.shape == se.shape == (200,)
     torch.testing.assert_close(log_px.float(), oracle.model.log_px(oracle.x), atol=2e-4, rtol=0)
+
+
+def test_datapoints_keep_their_weights_where_chunks_are_joined(oracle, monkeypatch):
+    # Chunks of 3 datapoints, of which 31 are joined by tens; under a guide that is off, so that weights differ.
+    monkeypatch.setattr("pyro_vae.marginal.ROWS", 120)
+    monkeypatch.setattr("pyro_vae.inference.importance._TOGETHER", 40 * 31)
+    with seeded(0, oracle.x.device):
+        found = Importance(40).estimate(oracle.model, oracle.guide, oracle.split)
+    with seeded(0, oracle.x.device):
+        log_w = torch.cat(list(chunked_log_weights(oracle.model, oracle.guide, oracle.split, 40)), dim=1)
+    torch.testing.assert_close(found.log_px, log_w.logsumexp(0) - math.log(40))
+    khat = torch.from_numpy(pareto_khat(log_w.numpy(), found.log_px.abs().numpy()))
+    assert khat.isfinite().sum() > 0
+    assert torch.equal(found.details["khat_over_0_7"] == 1, khat > 0.7)

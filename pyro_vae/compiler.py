@@ -1,0 +1,122 @@
+"""What TorchInductor is told: how a recorded function becomes machine code.
+
+Each choice was measured on the steps and evaluations of the paper's models, and kept where it pays.
+"""
+
+__all__ = ["DECOMPOSITIONS", "compiled_graph"]
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._decomp import get_decompositions
+from torch.fx import Graph, GraphModule, Node
+
+_ATEN = torch.ops.aten
+
+_OPTIONS: dict[str, Any] = {
+    "fallback_random": True,  # the same draws as torch's own
+    "compile_threads": 1,  # no processes on the side
+}
+_CPU_OPTIONS = {
+    **_OPTIONS,
+    "cpp_wrapper": True,  # no Python between the kernels
+    "pattern_matcher": False,  # no `A @ B + C` as one call, which copies C first
+    "memory_planning": True,  # one allocation for all that a call needs on the way
+    "cpp.max_horizontal_fusion_size": 1,  # a weight moves while its gradient is in the cache, not with all others
+    "cpp.use_decompose_tanh": True,  # by way of exp: half the time
+    "cpp.enable_floating_point_contract_flag": "fast",  # a product and a sum round once
+}
+
+
+def _log_sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The log of the sigmoid, and what its gradient needs, without `log1p`, which takes four times as long as `exp`.
+
+    log1p(e) = 2 atanh(u) with u = e / (2 + e), at most 1/3: what seven terms of the series leave out is 1.4e-8 of it.
+    """
+    e = (-x.abs()).exp()
+    if x.dtype != torch.float32:
+        return x.clamp(max=0) - e.log1p(), e
+    u = e / (2 + e)
+    square = u * u
+    series = square * (1 / 13) + 1 / 11
+    for n in (9, 7, 5, 3, 1):
+        series = series * square + 1 / n
+    return x.clamp(max=0) - 2 * u * series, e
+
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    **get_decompositions([_ATEN.addmm, _ATEN.binary_cross_entropy_with_logits]),  # `A @ B`, and then `+ C`
+    _ATEN.log_sigmoid_forward.default: _log_sigmoid,
+}
+"""What functions are recorded as, in the place of some of torch's own."""
+
+# torch 2.11 may draw a Bernoulli before the random numbers that its probability comes from: this draw waits for it.
+if torch.__version__ < "2.15":
+    DECOMPOSITIONS[_ATEN.bernoulli.default] = lambda p, generator=None: torch.empty_like(p).bernoulli_(
+        p, generator=generator
+    )
+
+
+def compiled_graph(graph: GraphModule, examples: list[Tensor]) -> Callable[..., Any]:
+    """Compiles a recorded function for tensors like the examples.
+
+    It is the compiler alone: what `torch.compile` puts around it would look for what `pyro_vae.traced` has found.
+    """
+    # A second to import, and few runs need it.
+    from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
+
+    class WithoutLogsOfExps(CustomGraphPass):
+        def __call__(self, graph: Graph) -> None:
+            _skip_logs_of_exps(graph)
+
+        def uuid(self) -> bytes:  # in the keys of the compiler's cache
+            return get_hash_for_files((__file__,))
+
+    options = _OPTIONS
+    if examples[0].device.type == "cpu":
+        options = {**_CPU_OPTIONS, "post_grad_custom_pre_pass": WithoutLogsOfExps()}
+    with torch.no_grad(), _quiet("torch.utils.cpp_extension"):
+        code: Callable[..., Any] = torch._inductor.standalone_compile(
+            graph, [*examples], dynamic_shapes="from_example_inputs", options={"config_patches": options}
+        )
+    return code
+
+
+def _skip_logs_of_exps(graph: Graph) -> None:
+    """Has a density take the log of a scale from where it came: networks give the logs of scales.
+
+    No tensor changes in these graphs, but for copies at their ends.
+    """
+    for log in graph.find_nodes(op="call_function", target=_ATEN.log.default):
+        source, expands = log.args[0], []
+        while source.target is _ATEN.expand.default:
+            expands.append(source)
+            source = source.args[0]
+        if source.target is _ATEN.exp.default and _dtype(x := source.args[0]) == _dtype(log):
+            with graph.inserting_before(log):
+                for expand in reversed(expands):
+                    x = graph.call_function(expand.target, (x, *expand.args[1:]))
+                    x.meta = {**expand.meta}
+            log.replace_all_uses_with(x)
+            graph.erase_node(log)
+
+
+def _dtype(node: Node) -> torch.dtype:
+    dtype: torch.dtype = node.meta["val"].dtype
+    return dtype
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keeps a logger from warning: that there is no GPU is no news to who works on a CPU."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
