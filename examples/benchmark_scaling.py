@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from benchmark import STEPS, Contestant, products_of, quartiles, race, steps_of
+from matplotlib.ticker import NullFormatter
 
 import pyro_vae
 from pyro_vae.cli import keep_freed_memory
@@ -117,7 +118,10 @@ def picture(tables: dict[str, dict[str, list[float]]], path: Path) -> None:
             ax.fill_between(sizes, low, high, color=color, alpha=0.25, linewidth=0)
         ax.set_title(title, fontsize=8)
         ax.set_xscale("log")
+        ax.set_xticks(sizes[::2], [f"{size:,}" for size in sizes[::2]])
         ax.set_yscale("log")
+        ax.set_yticks((1, 10), ("1", "10"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.tick_params(labelsize=7)
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[:, 0]:

@@ -67,14 +67,16 @@ def compiled_graph(graph: GraphModule, examples: list[Tensor]) -> Callable[..., 
     It is the compiler alone: what `torch.compile` puts around it would look for what `pyro_vae.traced` has found.
     """
     # A second to import, and few runs need it.
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
     from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 
     class WithoutLogsOfExps(CustomGraphPass):
         def __call__(self, graph: Graph) -> None:
             _skip_logs_of_exps(graph)
 
-        def uuid(self) -> bytes:  # in the keys of the compiler's cache
-            return get_hash_for_files((__file__,))
+        def uuid(self) -> bytes:
+            # The compiler's keys lack the processor, and code for 16 numbers at a time is wrong where there are 8.
+            return get_hash_for_files((__file__,), str(pick_vec_isa()))
 
     options = _OPTIONS
     if examples[0].device.type == "cpu":

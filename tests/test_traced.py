@@ -2,7 +2,10 @@
 
 import logging
 import math
+import os
 import random
+import subprocess
+import sys
 from collections import Counter
 
 import pyro
@@ -318,3 +321,30 @@ def _log_after_a_change(x):
     y = x.exp()
     x += 5
     return y.log()
+
+
+_ON_A_PROCESSOR = """
+import torch
+from torch import nn
+from pyro_vae.traced import Traced
+
+net = nn.Linear(40, 1)
+traced = Traced(lambda x: (x.exp().sum(1) + 0 * net.bias.detach(),), net, compile=True)
+x = torch.linspace(-3, 3, 4_000).view(100, 40)
+torch.testing.assert_close(traced(x)[0], x.exp().sum(1))
+print(traced.settled, torch.backends.cpu.get_cpu_capability())
+"""
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="no vectors to do without")
+def test_processors_that_differ_may_share_a_cache_of_compiled_code(tmp_path):
+    found = []
+    for beside in ({}, {"ATEN_CPU_CAPABILITY": "default"}):  # torch's own switch, as if there were no vectors
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), **beside}
+        command = [sys.executable, "-c", _ON_A_PROCESSOR]
+        found.append(
+            subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+        )
+    (settled, capability), (settled_without, without) = found
+    assert settled == settled_without == "True"
+    assert capability != without == "DEFAULT"
