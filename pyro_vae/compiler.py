@@ -3,17 +3,21 @@
 Each choice was measured on the steps and evaluations of the paper's models, and kept where it pays.
 """
 
-__all__ = ["DECOMPOSITIONS", "compiled_graph"]
+__all__ = ["compiled_graph", "recorded"]
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._decomp import get_decompositions
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import Graph, GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
 
 _ATEN = torch.ops.aten
 
@@ -48,17 +52,26 @@ def _log_sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.clamp(max=0) - 2 * u * series, e
 
 
-DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+# What functions are recorded as, in the place of some of torch's own.
+_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     **get_decompositions([_ATEN.addmm, _ATEN.binary_cross_entropy_with_logits]),  # `A @ B`, and then `+ C`
     _ATEN.log_sigmoid_forward.default: _log_sigmoid,
 }
-"""What functions are recorded as, in the place of some of torch's own."""
 
 # torch 2.11 may draw a Bernoulli before the random numbers that its probability comes from: this draw waits for it.
 if torch.__version__ < "2.15":
-    DECOMPOSITIONS[_ATEN.bernoulli.default] = lambda p, generator=None: torch.empty_like(p).bernoulli_(
+    _DECOMPOSITIONS[_ATEN.bernoulli.default] = lambda p, generator=None: torch.empty_like(p).bernoulli_(
         p, generator=generator
     )
+
+
+def recorded(function: Callable[..., Any], examples: Iterable[Tensor]) -> GraphModule:
+    """Runs a function once and records what it does with tensors."""
+    # One description of tensors for the whole record: the tracer would make one for each operation.
+    context = TracingContext(FakeTensorMode(allow_fallback_kernels=True))
+    with warnings.catch_warnings(), tracing(context):
+        warnings.simplefilter("ignore")  # the tracer's, about itself
+        return make_fx(function, decomposition_table=_DECOMPOSITIONS)(*examples)
 
 
 def compiled_graph(graph: GraphModule, examples: list[Tensor]) -> Callable[..., Any]:
@@ -67,6 +80,7 @@ def compiled_graph(graph: GraphModule, examples: list[Tensor]) -> Callable[..., 
     It is the compiler alone: what `torch.compile` puts around it would look for what `pyro_vae.traced` has found.
     """
     # A second to import, and few runs need it.
+    from torch._inductor import codecache
     from torch._inductor.cpu_vec_isa import pick_vec_isa
     from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 
@@ -78,6 +92,10 @@ def compiled_graph(graph: GraphModule, examples: list[Tensor]) -> Callable[..., 
             # The compiler's keys lack the processor, and code for 16 numbers at a time is wrong where there are 8.
             return get_hash_for_files((__file__,), str(pick_vec_isa()))
 
+    if not torch.cuda.is_available():
+        with suppress(AttributeError, RuntimeError):  # an older torch; there is a key already
+            # All of Triton would be hashed for the keys, and it compiles for GPUs alone.
+            codecache.triton_key.set(None)  # type: ignore[attr-defined]
     options = _OPTIONS
     if examples[0].device.type == "cpu":
         options = {**_CPU_OPTIONS, "post_grad_custom_pre_pass": WithoutLogsOfExps()}

@@ -17,9 +17,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
-from torch.fx.experimental.proxy_tensor import make_fx
 
-from pyro_vae.compiler import DECOMPOSITIONS, compiled_graph
+from pyro_vae.compiler import compiled_graph, recorded
 from pyro_vae.device import (
     drawn_since,
     generator_state,
@@ -147,10 +146,8 @@ class Traced:
             arguments = {**dict(enumerate(inputs)), **dict(zip(places, others, strict=True))}
             return self._call.with_tensors(dict(zip(used, own, strict=True)), *arguments.values())
 
-        with warnings.catch_warnings(), without_host_reads():
-            warnings.simplefilter("ignore")  # the tracer's, about itself
-            given = [inputs[n] for n in places]
-            return make_fx(pure, decomposition_table=DECOMPOSITIONS)(*self._call.copies(), *given)
+        with without_host_reads():
+            return recorded(pure, [*self._call.copies(), *(inputs[n] for n in places)])
 
     def _frozen(self, compiled: "_Compiled") -> list[str]:
         """Names what has changed since it was compiled, from outside; most often it takes a look and no more."""
