@@ -73,7 +73,7 @@ class Importance:
         model = with_globals(model, guide, split)
         moved = []
         done = 0
-        for log_w in _joined(chunked_log_weights(model, guide, split, self.particles, self.compile), self.particles):
+        for log_w in _joined(chunked_log_weights(model, guide, split, self.particles, self.compile)):
             part = slice(done, done := done + log_w.shape[1])
             log_px[part] = log_mean = log_w.logsumexp(0) - math.log(self.particles)
             # The delta method: the relative error of the mean weight.
@@ -88,12 +88,12 @@ class Importance:
         return Marginal(log_px, se, {"particles": self.particles, "khat_over_0_7": over}, shared)
 
 
-def _joined(chunks: Iterator[Tensor], particles: int) -> Iterator[Tensor]:
+def _joined(chunks: Iterator[Tensor]) -> Iterator[Tensor]:
     """Joins chunks of few datapoints, with shape `(particles, some)`. What it yields lasts until the next."""
     together, filled = torch.empty(0, 0), 0
     for chunk in chunks:
         if not filled:  # the first chunk is as wide as any
-            together = chunk.new_empty(particles, max(chunk.shape[1], _TOGETHER // particles))
+            together = chunk.new_empty(len(chunk), max(chunk.shape[1], _TOGETHER // len(chunk)))
         if filled + chunk.shape[1] > together.shape[1]:
             yield together[:, :filled]
             filled = 0

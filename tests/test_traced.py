@@ -247,66 +247,35 @@ def test_a_module_of_two_owners_keeps_its_tensors():
     assert module.first.weight is own
 
 
+def _compiled(function, *inputs):
+    """What a compiled function makes of tensors, which must be right at its first call for it to stay compiled."""
+    traced = Traced(lambda *inputs: tuple(y.detach() for y in function(*inputs)), compile=True)
+    outputs = traced(*inputs)
+    assert traced.settled
+    return outputs
+
+
+def _log_sigmoids(x, wide):
+    y = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(nn.functional.logsigmoid(y).sum(), y)
+    entropy = nn.functional.binary_cross_entropy_with_logits(wide, wide.sigmoid(), reduction="none")
+    return nn.functional.logsigmoid(x), slope, entropy
+
+
 def test_the_log_of_a_sigmoid_is_right_to_the_last_bits():
     # From -100, where it is its argument, to 87, where it is -exp(-87), near the least normal number: exp, a quotient,
     # products and a series err by half a unit in the last place each, or one: together by less than four, 2^-21.
-    net = nn.Linear(1, 1)  # something to be a function of
     x = torch.cat([torch.linspace(-100, 87, 20_001), torch.tensor([-math.inf, math.inf])])
-    log_sigmoid = Traced(lambda x: (nn.functional.logsigmoid(x) + 0 * net.bias.detach(),), net, compile=True)
-    found, exact = log_sigmoid(x)[0].double(), nn.functional.logsigmoid(x.double())
-    assert log_sigmoid.settled
-    torch.testing.assert_close(found[:-2], exact[:-2], rtol=2.0**-21, atol=0)
+    wide = torch.linspace(-40, 40, 1_001, dtype=torch.float64)
+    found, slope, entropy = _compiled(_log_sigmoids, x, wide)
+    exact = nn.functional.logsigmoid(x.double())
+    torch.testing.assert_close(found[:-2].double(), exact[:-2], rtol=2.0**-21, atol=0)
     assert found[-2:].tolist() == [-math.inf, 0]
-
-    def slope(x):
-        y = x.detach().requires_grad_()
-        return torch.autograd.grad(nn.functional.logsigmoid(y).sum(), y)
-
-    compiled = Traced(slope, net, compile=True)
-    torch.testing.assert_close(compiled(x)[0], torch.sigmoid(-x.double()).float(), rtol=1e-6, atol=1e-30)
-    assert compiled.settled
-
-
-def test_a_likelihood_in_double_precision_stays_so():
-    net = nn.Linear(1, 1)
-    x = torch.linspace(-40, 40, 1_001, dtype=torch.float64)
-    traced = Traced(
-        lambda x: (nn.functional.binary_cross_entropy_with_logits(x, x.sigmoid(), reduction="none"),), net, compile=True
-    )
-    p = x.sigmoid()  # the entropy: -p log p - (1 - p) log(1 - p)
-    expected = -p * nn.functional.logsigmoid(x) - (1 - p) * nn.functional.logsigmoid(-x)
-    # A difference of terms of 40 at most, each of which errs by 2^-53 of itself or twice that.
-    torch.testing.assert_close(traced(x)[0], expected, rtol=1e-12, atol=4e-14)
-    assert traced.settled
-
-
-def _compiled(function, x):
-    net = nn.Linear(1, 1)  # something to be a function of
-    traced = Traced(lambda x: (function(x) + 0 * net.bias.detach(),), net, compile=True)
-    (y,) = traced(x)
-    assert traced.settled
-    return y
-
-
-def test_the_log_of_a_scale_is_what_a_network_gave():
-    # exp(100) is infinite and exp(-200) is 0 in float32: their logs would be infinite.
-    x = torch.tensor([100.0, -200.0, 1.0])
-    assert torch.equal(_compiled(lambda x: x.exp().log(), x), x)
-    assert torch.equal(_compiled(lambda x: x.exp().expand(2, 3).log(), x), x.expand(2, 3))
-
-
-@pytest.mark.parametrize(
-    ("function", "x", "expected"),
-    [
-        (lambda x: x.exp().log(), torch.tensor([1, 2]), [1.0, 2.0]),  # of whole numbers, in floating point
-        (lambda x: (x.exp() + 1).log(), torch.zeros(2), [math.log(2)] * 2),
-        (lambda x: x.exp().mul_(2).log(), torch.zeros(2), [math.log(2)] * 2),  # it changes in between, in its place
-        (lambda x: _doubled_through_a_view(x.exp()).log(), torch.zeros(2), [math.log(2)] * 2),
-        (lambda x: _log_after_a_change(x.clone()), torch.zeros(2), [0.0] * 2),  # what it came from changes
-    ],
-)
-def test_other_logs_stay(function, x, expected):
-    torch.testing.assert_close(_compiled(function, x), torch.tensor(expected))
+    torch.testing.assert_close(slope, torch.sigmoid(-x.double()).float(), rtol=1e-6, atol=1e-30)
+    # In double precision: -p log p - (1 - p) log(1 - p), made of terms of 40 at most, which err by 2^-53 or twice that.
+    p = wide.sigmoid()
+    expected = -p * nn.functional.logsigmoid(wide) - (1 - p) * nn.functional.logsigmoid(-wide)
+    torch.testing.assert_close(entropy, expected, rtol=1e-12, atol=4e-14)
 
 
 def _doubled_through_a_view(y):
@@ -321,28 +290,42 @@ def _log_after_a_change(x):
     return y.log()
 
 
+def test_the_log_of_a_scale_is_what_a_network_gave_and_other_logs_stay():
+    def logs(x, zero, whole):
+        return (
+            x.exp().log(),
+            x.exp().expand(2, 3).log(),
+            whole.exp().log(),  # in floating point
+            (zero.exp() + 1).log(),
+            zero.exp().mul_(2).log(),  # it changes in between, in its place
+            _doubled_through_a_view(zero.exp()).log(),
+            _log_after_a_change(zero.clone()),  # what it came from changes
+        )
+
+    # exp(100) is infinite and exp(-200) is 0 in float32: their logs would be infinite.
+    x = torch.tensor([100.0, -200.0, 1.0])
+    plain, expanded, whole, *others = _compiled(logs, x, torch.zeros(2), torch.tensor([1, 2]))
+    assert torch.equal(plain, x)
+    assert torch.equal(expanded, x.expand(2, 3))
+    torch.testing.assert_close(whole, torch.tensor([1.0, 2.0]))
+    for found, expected in zip(others, (math.log(2), math.log(2), math.log(2), 0.0), strict=True):
+        torch.testing.assert_close(found, torch.full((2,), expected))
+
+
 _ON_A_PROCESSOR = """
 import torch
-from torch import nn
-from pyro_vae.traced import Traced
+from tests.test_traced import _compiled
 
-net = nn.Linear(40, 1)
-traced = Traced(lambda x: (x.exp().sum(1) + 0 * net.bias.detach(),), net, compile=True)
-x = torch.linspace(-3, 3, 4_000).view(100, 40)
-torch.testing.assert_close(traced(x)[0], x.exp().sum(1))
-print(traced.settled, torch.backends.cpu.get_cpu_capability())
+_compiled(lambda x: (x.exp().sum(1),), torch.linspace(-3, 3, 4_000).view(100, 40))
+print(torch.backends.cpu.get_cpu_capability())
 """
 
 
 @pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="no vectors to do without")
-def test_processors_that_differ_may_share_a_cache_of_compiled_code(tmp_path):
+def test_processors_that_differ_may_share_a_cache_of_compiled_code():
     found = []
     for beside in ({}, {"ATEN_CPU_CAPABILITY": "default"}):  # torch's own switch, as if there were no vectors
-        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), **beside}
         command = [sys.executable, "-c", _ON_A_PROCESSOR]
-        found.append(
-            subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
-        )
-    (settled, capability), (settled_without, without) = found
-    assert settled == settled_without == "True"
-    assert capability != without == "DEFAULT"
+        run = subprocess.run(command, env={**os.environ, **beside}, capture_output=True, text=True, check=True)
+        found.append(run.stdout.strip())
+    assert found == [torch.backends.cpu.get_cpu_capability(), "DEFAULT"]
