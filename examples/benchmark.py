@@ -292,9 +292,9 @@ def products_of(layers: list[tuple[Tensor, Tensor]]) -> Contestant:
     return run
 
 
-def race(contestants: dict[str, Contestant], rounds: int) -> dict[str, list[float]]:
+def race[Name](contestants: dict[Name, Contestant], rounds: int) -> dict[Name, list[float]]:
     """Lets them take turns and returns their milliseconds a step, round by round."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+    times: dict[Name, list[float]] = {name: [] for name in contestants}
     for contestant in contestants.values():
         contestant()  # compiles
     for _ in range(rounds):

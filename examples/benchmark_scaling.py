@@ -105,14 +105,12 @@ def growth(small: bool) -> Iterator[tuple[str, list[Sizes], list[int]]]:
         yield name, [usual._replace(**{key: value}) for value in taken], taken
 
 
-def picture(tables: dict[str, dict[str, list[float]]], path: Path) -> None:
+def picture(tables: dict[str, dict[tuple[str, int], list[float]]], path: Path) -> None:
     """One panel for each of what grows: medians and quartiles of a step, and of its matrix products."""
     figure, axes = plt.subplots(2, 4, figsize=(7.2, 3.8), layout="constrained", sharey=True)
     for ax, (title, times) in zip(axes.flat, tables.items(), strict=False):
         for name, color, marker in ((OURS, "#0072B2", "o"), (FLOOR, "0.5", "s")):
-            sizes, values = zip(
-                *((int(key.split(": ")[1]), value) for key, value in times.items() if key.startswith(name)), strict=True
-            )
+            sizes, values = zip(*((size, value) for (what, size), value in times.items() if what == name), strict=True)
             low, middle, high = zip(*map(quartiles, values), strict=True)
             ax.plot(sizes, middle, color=color, marker=marker, markersize=3, linewidth=1, label=name)
             ax.fill_between(sizes, low, high, color=color, alpha=0.25, linewidth=0)
@@ -142,11 +140,11 @@ def main(rounds: int = 15, folder: str = "benchmark") -> None:
     for title, all_sizes, values in growth(small):
         contestants = {}
         for sizes, value in zip(all_sizes, values, strict=True):
-            contestants |= {f"{OURS}: {value}": sizes.step(not small), f"{FLOOR}: {value}": sizes.products()}
+            contestants |= {(OURS, value): sizes.step(not small), (FLOOR, value): sizes.products()}
         tables[title] = times = race(contestants, rounds)
         print(f"## {title}\n\n| {title} | {OURS}, ms | {FLOOR}, ms | ratio |\n|---|---|---|---|")
         for value in values:
-            ours, floor = (times[f"{name}: {value}"] for name in (OURS, FLOOR))
+            ours, floor = (times[name, value] for name in (OURS, FLOOR))
             ratio = statistics.median(a / b for a, b in zip(ours, floor, strict=True))
             print(f"| {value:,} | {statistics.median(ours):.2f} | {statistics.median(floor):.2f} | {ratio:.2f} |")
         print(flush=True)
@@ -161,8 +159,7 @@ def main(rounds: int = 15, folder: str = "benchmark") -> None:
         writer = csv.writer(file)
         writer.writerow(("over", "what", "size", "round", "milliseconds"))
         for title, times in tables.items():
-            for key, milliseconds in times.items():
-                what, size = key.split(": ")
+            for (what, size), milliseconds in times.items():
                 writer.writerows((title, what, size, n, round(value, 4)) for n, value in enumerate(milliseconds))
     picture(tables, out / "scaling.png")
     print(out / "scaling.png")

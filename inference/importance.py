@@ -90,6 +90,7 @@ class Importance:
 
 def _joined(chunks: Iterator[Tensor]) -> Iterator[Tensor]:
     """Joins chunks of few datapoints, with shape `(particles, some)`. What it yields lasts until the next."""
+    # In one place: chunks that wait between what comes and goes would fragment the heap, too.
     together, filled = torch.empty(0, 0), 0
     for chunk in chunks:
         if not filled:  # the first chunk is as wide as any

@@ -36,14 +36,19 @@ _CPU_OPTIONS = {
 }
 
 
+# Of `addmm` a product and then a sum, of the cross entropy the log of a sigmoid.
+_TORCHS = get_decompositions([_ATEN.addmm, _ATEN.binary_cross_entropy_with_logits, _ATEN.log_sigmoid_forward])
+
+
 def _log_sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
     """The log of the sigmoid, and what its gradient needs, without `log1p`, which takes four times as long as `exp`.
 
     log1p(e) = 2 atanh(u) with u = e / (2 + e), at most 1/3: what seven terms of the series leave out is 1.4e-8 of it.
     """
-    e = (-x.abs()).exp()
     if x.dtype != torch.float32:
-        return x.clamp(max=0) - e.log1p(), e
+        usual: tuple[Tensor, Tensor] = _TORCHS[_ATEN.log_sigmoid_forward.default](x)
+        return usual
+    e = (-x.abs()).exp()
     u = e / (2 + e)
     square = u * u
     series = square * (1 / 13) + 1 / 11
@@ -53,10 +58,7 @@ def _log_sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 # What functions are recorded as, in the place of some of torch's own.
-_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
-    **get_decompositions([_ATEN.addmm, _ATEN.binary_cross_entropy_with_logits]),  # `A @ B`, and then `+ C`
-    _ATEN.log_sigmoid_forward.default: _log_sigmoid,
-}
+_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {**_TORCHS, _ATEN.log_sigmoid_forward.default: _log_sigmoid}
 
 # torch 2.11 may draw a Bernoulli before the random numbers that its probability comes from: this draw waits for it.
 if torch.__version__ < "2.15":
